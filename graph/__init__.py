@@ -1,0 +1,49 @@
+"""The domain: topics, the edges between them, the stores that hold them and the questions they answer."""
+
+from graph.errors import AtlasError, StoreUnavailable, TopicNotFound
+from graph.model import (
+    EDGE_KINDS,
+    Aspect,
+    Atlas,
+    Comparison,
+    ConceptGroup,
+    Demo,
+    DemoLink,
+    EdgeKind,
+    Level,
+    Measured,
+    ParamValue,
+    Prerequisite,
+    Reference,
+    Topic,
+)
+from graph.networkx_store import NetworkXStore, nearest_ids
+from graph.queries import Link, Neighbourhood, neighbourhood, transitive_prerequisites
+from graph.store import GraphStore
+
+__all__ = [
+    "EDGE_KINDS",
+    "Aspect",
+    "Atlas",
+    "AtlasError",
+    "Comparison",
+    "ConceptGroup",
+    "Demo",
+    "DemoLink",
+    "EdgeKind",
+    "GraphStore",
+    "Level",
+    "Link",
+    "Measured",
+    "Neighbourhood",
+    "NetworkXStore",
+    "ParamValue",
+    "Prerequisite",
+    "Reference",
+    "StoreUnavailable",
+    "Topic",
+    "TopicNotFound",
+    "nearest_ids",
+    "neighbourhood",
+    "transitive_prerequisites",
+]
