@@ -1,6 +1,7 @@
 """The domain: topics, the edges between them, the stores that hold them and the questions they answer."""
 
 from graph.errors import AtlasError, StoreUnavailable, TopicNotFound
+from graph.export import ExportUnreadable, from_graphml, from_json, to_graphml, to_json, to_mermaid
 from graph.model import (
     EDGE_KINDS,
     Aspect,
@@ -31,6 +32,7 @@ __all__ = [
     "Demo",
     "DemoLink",
     "EdgeKind",
+    "ExportUnreadable",
     "GraphStore",
     "Level",
     "Link",
@@ -43,7 +45,12 @@ __all__ = [
     "StoreUnavailable",
     "Topic",
     "TopicNotFound",
+    "from_graphml",
+    "from_json",
     "nearest_ids",
     "neighbourhood",
+    "to_graphml",
+    "to_json",
+    "to_mermaid",
     "transitive_prerequisites",
 ]
