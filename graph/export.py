@@ -100,14 +100,14 @@ def to_graphml(atlas: Atlas) -> bytes:
     for group in atlas.concepts:
         for twin in group.topics[1:]:
             net.add_edge(group.canonical, twin, kind="SAME_CONCEPT_AS")
-    return "\n".join(nx.generate_graphml(net, named_key_ids=True)).encode() + b"\n"
+    return "\n".join(nx.generate_graphml(net)).encode() + b"\n"
 
 
 def _flat(fields: dict[str, Any]) -> dict[str, str | int | float | bool]:
     """Fields as GraphML attributes: nested values as JSON under `<name>_json`, None left out."""
     flat: dict[str, str | int | float | bool] = {}
     for name, value in fields.items():
-        if isinstance(value, (list, dict)):
+        if isinstance(value, list | tuple | dict):
             flat[f"{name}_json"] = msgspec.json.encode(value).decode()
         elif value is not None:
             flat[name] = value
@@ -135,12 +135,11 @@ def from_graphml(data: bytes) -> Atlas:
             key=lambda fields: fields["order"],
         )
         document = _deep(dict(net.graph))
-        document["topics"] = sorted(
-            (_deep(dict(fields)) for _, fields in net.nodes(data=True)), key=lambda fields: fields["position"]
-        )
+        topics: list[dict[str, Any]] = [{"parent": None} | _deep(dict(fields)) for _, fields in net.nodes(data=True)]
+        document["topics"] = sorted(topics, key=lambda fields: fields["position"])
         document["prerequisites"] = [msgspec.convert(_deep(dict(fields)), type=Prerequisite) for fields in edges]
         return msgspec.convert(document, type=Atlas)
-    except (nx.NetworkXError, msgspec.DecodeError, UnicodeDecodeError, SyntaxError) as error:
+    except (nx.NetworkXError, msgspec.DecodeError, UnicodeDecodeError, SyntaxError, ValueError) as error:
         raise ExportUnreadable(str(error)) from error
     except (KeyError, TypeError) as error:
         raise ExportUnreadable(f"something is missing or of the wrong kind: {error}") from error
