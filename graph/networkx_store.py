@@ -109,5 +109,5 @@ class NetworkXStore:
 
 def nearest_ids(topic_id: str, ids: Iterable[str], count: int = 3) -> list[str]:
     """Up to `count` ids that read like `topic_id`, best first; none when nothing is near."""
-    found = process.extract(topic_id, ids, scorer=fuzz.WRatio, limit=count, score_cutoff=75)
+    found = process.extract(topic_id, list(ids), scorer=fuzz.WRatio, limit=count, score_cutoff=75)
     return [near for near, _, _ in found]
