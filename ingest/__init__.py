@@ -1,0 +1,1 @@
+"""Outlines and authored content in, one validated atlas out."""

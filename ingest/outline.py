@@ -1,0 +1,341 @@
+"""Outlines: a hierarchy of topic titles as text, read from four formats into one, and written back.
+
+- box tree: `## ` sections, then lines such as `│   ├── Title`, four columns a level
+- indentation: the same without box characters, every level as deep as the first
+- Markdown: headings (`## ` sections, `### ` below) with nested bullets under them
+- OPML: nested `<outline text="…">` elements
+
+A trailing `*` marks a supplementary topic (starred): it is a flag and no part of the title.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from xml.parsers import expat
+from xml.sax.saxutils import quoteattr
+
+from ingest.problems import CorpusError, Problem
+from ingest.slug import sibling_slugs
+
+Format = Literal["tree", "indent", "markdown", "opml"]
+
+MAX_BYTES = 16 * 1024 * 1024
+MAX_DEPTH = 32
+MAX_TITLE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class OutlineTopic:
+    """One line of an outline. `line` counts from 1, `depth` from 0 for a section."""
+
+    line: int
+    depth: int
+    starred: bool
+    id: str
+    title: str
+    title_path: tuple[str, ...]
+
+    @property
+    def parent(self) -> str | None:
+        """Id of the topic above, None for a section."""
+        return self.id.rpartition("/")[0] or None
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A title and its topics in order, each parent before its children."""
+
+    title: str
+    topics: tuple[OutlineTopic, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What a format's reader found: a title at a depth, not yet known to fit under the line above."""
+
+    number: int
+    depth: int
+    text: str
+
+
+def read_outline(source: Path) -> Outline:
+    """Read an outline file in any of the four formats. Raises CorpusError with every problem of the file."""
+    try:
+        size = source.stat().st_size
+        if size > MAX_BYTES:
+            raise CorpusError([Problem(str(source), 1, f"the file has {size:,} bytes; at most {MAX_BYTES:,} are read")])
+        data = source.read_bytes()
+    except OSError as error:
+        raise CorpusError([Problem(str(source), 1, f"cannot be read: {error.strerror}")]) from error
+    return parse_outline(data, str(source))
+
+
+def parse_outline(data: bytes, name: str = "outline") -> Outline:
+    """Read an outline from bytes; `name` stands in messages. Raises CorpusError with every problem."""
+    text = _decode(data, name)
+    problems: list[Problem] = []
+    kind = format_of(text)
+    if kind == "opml":
+        title, lines = _read_opml(text, name)
+    else:
+        title, lines = _TextReader(name, kind, problems).read(text)
+    topics = _place(lines, name, problems)
+    if not topics and not problems:
+        problems.append(Problem(name, 1, "no topic found", _EXAMPLE))
+    if problems:
+        raise CorpusError(problems)
+    return Outline(title, tuple(topics))
+
+
+_EXAMPLE = 'Begin a section with "## Title" and put topics under it: "├── Topic", an indented line or "- Topic".'
+
+
+def format_of(text: str) -> Format:
+    """Tell the format from what the text holds; a lone list of headings is Markdown."""
+    if text.lstrip("\ufeff \t\r\n").startswith("<"):
+        return "opml"
+    if re.search(r"^[ \t]*[│├└]", text, re.MULTILINE):
+        return "tree"
+    if re.search(r"^(\s*[-*+] |###)", text, re.MULTILINE) or not re.search(r"^[ \t]+\S", text, re.MULTILINE):
+        return "markdown"
+    return "indent"
+
+
+def _decode(data: bytes, name: str) -> str:
+    if b"\0" in data[:4096]:
+        raise CorpusError([Problem(name, 1, "this is a binary file", "Give a text file in UTF-8.")])
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        what = f"byte 0x{data[error.start]:02x} is not UTF-8"
+        raise CorpusError([Problem(name, line, what, "Save the file as UTF-8.")]) from error
+
+
+class _TextReader:
+    """Reads the three formats that go by lines."""
+
+    def __init__(self, name: str, kind: Format, problems: list[Problem]) -> None:
+        self._name = name
+        self._kind = kind
+        self._problems = problems
+        self._heading = 0
+        self._indents: list[int] = []
+
+    def read(self, text: str) -> tuple[str, list[_Line]]:
+        """The outline's title and its lines, problems noted on the way."""
+        title, lines = "", list[_Line]()
+        for number, raw in enumerate(text.splitlines(), start=1):
+            line = raw.rstrip()
+            if not line.strip("│| \t"):
+                continue
+            if line.startswith("# ") and not title and not lines:
+                title = line[2:].strip()
+                continue
+            heading = re.match(r"(#{1,6})(?:\s+(.*))?$", line)
+            if heading:
+                found = self._read_heading(number, heading[1], heading[2] or "")
+            elif self._kind == "tree":
+                found = self._read_branch(number, line)
+            else:
+                found = self._read_indented(number, line)
+            if found is not None:
+                lines.append(found)
+        return title, lines
+
+    def _problem(self, number: int, what: str, instead: str) -> None:
+        self._problems.append(Problem(self._name, number, what, instead))
+
+    def _read_heading(self, number: int, marks: str, text: str) -> _Line | None:
+        self._indents = []
+        level = len(marks) - 2
+        if level < 0 or (level > 0 and self._kind != "markdown"):
+            self._problem(number, f'a heading "{marks}" here', 'Sections are "## Title"; the title "# …" stands first.')
+            return None
+        self._heading = level
+        return _Line(number, level, text)
+
+    def _read_branch(self, number: int, line: str) -> _Line | None:
+        if "\t" in line:
+            self._problem(
+                number, "a tab in the tree", "Indent with four columns a level: spaces, or │ and three spaces."
+            )
+            return None
+        branch = re.match(r"((?:[│ ] {3})*)[├└]─+(?: (.*))?$", line)
+        if branch is None:
+            near = line.strip("│├└─ ")
+            self._problem(
+                number, "this is no line of the tree", f'Write "├── {near or "Title"}" four columns deeper a level.'
+            )
+            return None
+        return _Line(number, len(branch[1]) // 4 + 1, branch[2] or "")
+
+    def _read_indented(self, number: int, line: str) -> _Line | None:
+        indent, text = re.match(r"([ \t]*)(.*)$", line, re.DOTALL).groups()  # pyright: ignore[reportOptionalMemberAccess] (matches any line)
+        if "\t" in indent and " " in indent:
+            self._problem(number, "tabs and spaces mixed in the indentation", "Use one of the two throughout the file.")
+            return None
+        if self._kind == "markdown":
+            bullet = re.match(r"(?:[-*+]|\d+[.)])(?: +(.*))?$", text)
+            if bullet is None:
+                self._problem(number, f'"{text[:40]}" is neither a heading nor a bullet', f'Write "- {text[:40]}".')
+                return None
+            text = bullet[1] or ""
+        while self._indents and len(indent) < self._indents[-1]:
+            self._indents.pop()
+        if not self._indents or len(indent) > self._indents[-1]:
+            self._indents.append(len(indent))
+        step = self._indents[1] - self._indents[0] if len(self._indents) > 1 else 0
+        if step and (len(indent) - self._indents[0]) % step:
+            wanted = self._indents[0] + round((len(indent) - self._indents[0]) / step) * step
+            self._problem(number, f"{len(indent)} columns of indentation fit no level", f"Indent by {wanted} columns.")
+            return None
+        level = (len(indent) - self._indents[0]) // step if step else len(self._indents) - 1
+        return _Line(number, self._heading + 1 + level, text)
+
+
+def _read_opml(text: str, name: str) -> tuple[str, list[_Line]]:
+    """Lines of an OPML file, with expat alone: entities and document types are refused, so nothing can blow up."""
+    lines: list[_Line] = []
+    title: list[str] = []
+    open_tags: list[str] = []
+    parser = expat.ParserCreate()
+
+    def refuse(*_: object) -> None:
+        what = "a document type or entity declaration"
+        raise CorpusError([Problem(name, parser.CurrentLineNumber, what, "Remove it: an OPML outline needs none.")])
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        if tag == "outline":
+            depth = open_tags.count("outline")
+            lines.append(_Line(parser.CurrentLineNumber, depth, attributes.get("text", attributes.get("title", ""))))
+        open_tags.append(tag)
+
+    def end(_: str) -> None:
+        open_tags.pop()
+
+    def data(piece: str) -> None:
+        if open_tags and open_tags[-1] == "title":
+            title.append(piece)
+
+    parser.StartDoctypeDeclHandler = refuse
+    parser.EntityDeclHandler = refuse
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.CharacterDataHandler = data
+    try:
+        parser.Parse(text, True)
+    except expat.ExpatError as error:
+        what = f"not well-formed XML: {expat.errors.messages.get(error.code, 'broken')}"
+        raise CorpusError(
+            [Problem(name, error.lineno, what, 'An OPML file nests <outline text="…"> in <body>.')]
+        ) from error
+    return "".join(title).strip(), lines
+
+
+def _place(lines: Sequence[_Line], name: str, problems: list[Problem]) -> list[OutlineTopic]:
+    """Topics with ids from lines with depths; a line that does not fit is a problem."""
+    texts: list[str] = []
+    above: int | None = None
+    for line in lines:
+        texts.append(re.sub(r"\s+", " ", line.text).strip())
+        if not texts[-1].rstrip("* "):
+            problems.append(
+                Problem(name, line.number, "a topic without a title", "Write its title or remove the line.")
+            )
+        if len(texts[-1]) > MAX_TITLE:
+            problems.append(Problem(name, line.number, f"a title of {len(texts[-1])} characters; at most {MAX_TITLE}"))
+        if line.depth > MAX_DEPTH:
+            problems.append(Problem(name, line.number, f"level {line.depth} is deeper than {MAX_DEPTH} levels"))
+        if above is None and line.depth > 0:
+            problems.append(
+                Problem(name, line.number, "a topic before any section", 'Put "## Section title" above it.')
+            )
+        elif above is not None and line.depth > above + 1:
+            what = f"a skipped level: level {line.depth} under level {above}"
+            instead = f"Move it to level {above + 1}, or give it the parent that is missing."
+            problems.append(Problem(name, line.number, what, instead))
+        above = line.depth
+    if problems:
+        return []
+    return list(_with_ids(lines, texts))
+
+
+def _with_ids(lines: Sequence[_Line], texts: Sequence[str]) -> Iterator[OutlineTopic]:
+    titles = [text.rstrip("* ") if text.endswith("*") else text for text in texts]
+    children: dict[int, list[int]] = {}
+    parents: list[int] = []
+    stack: list[int] = []
+    for index, line in enumerate(lines):
+        del stack[line.depth :]
+        parents.append(stack[-1] if stack else -1)
+        children.setdefault(parents[-1], []).append(index)
+        stack.append(index)
+    slugs: dict[int, str] = {}
+    for siblings in children.values():
+        slugs |= dict(zip(siblings, sibling_slugs([titles[index] for index in siblings]), strict=True))
+    ids: list[str] = []
+    paths: list[tuple[str, ...]] = []
+    for index, line in enumerate(lines):
+        above = parents[index]
+        ids.append(slugs[index] if above < 0 else f"{ids[above]}/{slugs[index]}")
+        paths.append((titles[index],) if above < 0 else (*paths[above], titles[index]))
+        yield OutlineTopic(line.number, line.depth, texts[index].endswith("*"), ids[index], titles[index], paths[index])
+
+
+def write_outline(outline: Outline, kind: Format = "tree") -> str:
+    """Return the outline as text of one of the formats. Reading it back gives the same topics (line numbers aside)."""
+    if kind == "opml":
+        return _write_opml(outline)
+    head = [f"# {outline.title}", ""] if outline.title else []
+    return (
+        "\n".join([*head, *(line for index in range(len(outline.topics)) for line in _write(outline, index, kind))])
+        + "\n"
+    )
+
+
+def _write(outline: Outline, index: int, kind: Format) -> list[str]:
+    topic = outline.topics[index]
+    text = _text(topic)
+    if topic.depth == 0:
+        return [*([""] if index else []), f"## {text}"]
+    if kind == "tree":
+        return [_bars(outline.topics, index) + text]
+    if kind == "markdown":
+        return ["  " * (topic.depth - 1) + f"- {text}"]
+    return ["    " * topic.depth + text]
+
+
+def _text(topic: OutlineTopic) -> str:
+    return f"{topic.title}*" if topic.starred else topic.title
+
+
+def _bars(topics: Sequence[OutlineTopic], index: int) -> str:
+    """The box characters before a title: a bar wherever a later sibling of that level follows."""
+    depth = topics[index].depth
+    followed = [False] * (depth + 1)
+    lowest = depth + 1
+    for later in topics[index + 1 :]:
+        if later.depth < lowest:
+            lowest = later.depth
+            if lowest > 0:
+                followed[lowest] = True
+        if lowest <= 1:
+            break
+    bars = "".join("│   " if followed[level] else "    " for level in range(1, depth))
+    return bars + ("├── " if followed[depth] else "└── ")
+
+
+def _write_opml(outline: Outline) -> str:
+    lines = ['<?xml version="1.0" encoding="UTF-8"?>', '<opml version="2.0">']
+    title = quoteattr(outline.title)[1:-1]
+    lines += [f"<head><title>{title}</title></head>", "<body>"]
+    depth = -1
+    for topic in outline.topics:
+        lines += ["</outline>"] * (depth - topic.depth + 1)
+        lines.append(f"<outline text={quoteattr(_text(topic))}>")
+        depth = topic.depth
+    lines += ["</outline>"] * (depth + 1)
+    return "\n".join([*lines, "</body>", "</opml>"]) + "\n"
