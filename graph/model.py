@@ -4,7 +4,7 @@ Everything here is an immutable value. An `Atlas` is built and validated once, b
 and exports read it and never change it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,7 +14,8 @@ Depth = Literal["gist", "full"]
 TopicOrigin = Literal["outline", "foundation"]
 EdgeOrigin = Literal["authored", "inferred"]
 EdgeKind = Literal["hierarchy", "prerequisite", "comparison", "concept"]
-ParamValue = bool | int | float | str
+Scalar = bool | int | float | str
+ParamValue = Scalar | Sequence[Scalar] | Mapping[str, Scalar]
 
 EDGE_KINDS: tuple[EdgeKind, ...] = ("hierarchy", "prerequisite", "comparison", "concept")
 
