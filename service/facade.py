@@ -1,0 +1,246 @@
+"""The one surface that the command line, Streamlit and every other front end call."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from graph import (
+    EDGE_KINDS,
+    AtlasError,
+    Comparison,
+    Demo,
+    EdgeKind,
+    GraphStore,
+    Neighbourhood,
+    NetworkXStore,
+    ParamValue,
+    Reference,
+    Topic,
+    TopicNotFound,
+    nearest_ids,
+    neighbourhood,
+    to_graphml,
+    to_json,
+)
+from search import Answer, Answerer, Filters, Ranking, Searcher
+from service.contents import read_atlas, read_passages
+from service.settings import Settings
+from service.snapshot import Snapshot, open_current
+from study import StudyPath, plan_path
+
+if TYPE_CHECKING:
+    from demos import DemoRun, DemoSpec, Description, Outcome
+
+
+class NothingCompared(AtlasError):
+    """There is no authored comparison of two topics."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A topic that was named, and how the name led to it. `others` are further topics that the name fits."""
+
+    topic: Topic
+    how: Literal["id", "suffix", "words"]
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DemoInfo:
+    """A demo of the atlas. `spec` is what the demo library knows of it, None while the demo is still to come."""
+
+    demo: Demo
+    spec: "DemoSpec | None"
+    topics: tuple[Topic, ...]
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can be run."""
+        return self.spec is not None
+
+
+class Service:
+    """One opened atlas. Safe to share between threads; everything that a call does not need stays unloaded.
+
+    Errors are AtlasError or the demo library's DemoError, with messages for users.
+    """
+
+    def __init__(self, settings: Settings, snapshot: Snapshot, store: GraphStore) -> None:
+        self.settings = settings
+        self.snapshot = snapshot
+        self.store = store
+
+    @cached_property
+    def _searcher(self) -> Searcher:
+        """The search engine; opening it verifies its files and takes about 0.2 s."""
+        from search.dense import DenseIndex
+        from search.encoder import FILES, Encoder
+        from search.lexical import LexicalIndex
+        from service.model import verified_model
+
+        folder = self.snapshot.verified("passages.json", "vectors.faiss", "lexical")
+        precision = self.settings.precision
+        return Searcher(
+            self.store,
+            Encoder(verified_model(self.settings.home, FILES[precision], FILES["tokenizer"]), precision),
+            read_passages(folder),
+            DenseIndex.load(folder / "vectors.faiss"),
+            LexicalIndex.load(folder / "lexical"),
+        )
+
+    # Topics
+
+    def find_topic(self, words: str) -> Found:
+        """Return the topic that is named by id, by the end of its id, or by words (then the best hit of a search).
+
+        Where several ids end alike the canonical or the highest one is taken and the rest are named in `others`.
+        Raises TopicNotFound.
+        """
+        try:
+            return Found(self.store.topic(words), "id")
+        except TopicNotFound as error:
+            unknown = error
+        ending = [topic for topic in self.store.topics() if topic.id.endswith(f"/{words}")]
+        if ending:
+            leading = min(ending, key=lambda topic: (topic.depth, topic.position))
+            return Found(leading, "suffix", tuple(topic.id for topic in ending if topic is not leading))
+        if "/" in words or ("-" in words and " " not in words):
+            raise unknown
+        hits = self.search(words, k=4).hits
+        if not hits:
+            raise TopicNotFound(words, nearest_ids(words, [topic.id for topic in self.store.topics()]))
+        return Found(hits[0].topic, "words", tuple(hit.topic.id for hit in hits[1:]))
+
+    def neighbourhood(
+        self, topic_id: str, kinds: Collection[EdgeKind] = EDGE_KINDS, steps: int = 1, limit: int = 60
+    ) -> Neighbourhood:
+        """What surrounds a topic: at most `limit` topics within `steps` links of the chosen kinds."""
+        return neighbourhood(self.store, topic_id, kinds, steps, limit)
+
+    def references(self, keys: Sequence[str]) -> list[Reference]:
+        """The references of these keys, in their order."""
+        return [self._references[key] for key in keys]
+
+    @cached_property
+    def _references(self) -> Mapping[str, Reference]:
+        return {reference.key: reference for reference in self.store.references()}
+
+    def compare(self, one: str, other: str) -> Comparison:
+        """The authored comparison that has both topics (or their twins) as sides. Raises NothingCompared."""
+        places = {topic.id for topic in [self.store.topic(one), *self.store.twins(one)]}
+        others = {topic.id for topic in [self.store.topic(other), *self.store.twins(other)]}
+        for place in sorted(places, key=lambda topic_id: topic_id != one):
+            for comparison in self.store.comparisons(place):
+                if others & set(comparison.between) - places:
+                    return comparison
+        known = [c.id for topic_id in (one, other) for c in self.store.comparisons(topic_id)]
+        hint = f" Comparisons with one of them: {', '.join(dict.fromkeys(known))}." if known else ""
+        raise NothingCompared(f"Nobody has compared {one} with {other} yet.{hint}")
+
+    def stats(self) -> dict[str, Any]:
+        """What the atlas holds, counted from the open graph: totals, and a row for each section.
+
+        `topics`, `starred`, `sections` and `hierarchy` count the outline; `foundations` are counted apart.
+        """
+        from demos import catalogue
+
+        ready = catalogue().keys()
+        rows: dict[str, dict[str, Any]] = {}
+        for topic in self.store.topics():
+            row = rows.setdefault(
+                topic.section,
+                {"section": topic.section, "title": topic.title, "origin": topic.origin}
+                | dict.fromkeys(("topics", "starred", "written", "demo_ready"), 0),
+            )
+            row["topics"] += 1
+            row["starred"] += topic.starred
+            row["written"] += bool(topic.summary)
+            row["demo_ready"] += topic.demo is not None and topic.demo.demo in ready
+        outline = [row for row in rows.values() if row["origin"] == "outline"]
+        total = {name: sum(row[name] for row in outline) for name in ("topics", "starred")}
+        return self.snapshot.manifest.counts | {
+            **total,
+            "sections": len(outline),
+            "hierarchy": total["topics"] - len(outline),
+            "foundations": sum(row["topics"] for row in rows.values()) - total["topics"],
+            "demos_ready": len(ready),
+            "snapshot": self.snapshot.manifest.id,
+            "by_section": list(rows.values()),
+        }
+
+    # Search and study
+
+    def search(self, query: str, k: int = 10, filters: Filters | None = None) -> Ranking:
+        """The best topics for a query, each with the passage that matched."""
+        return self._searcher.search(query, k, filters)
+
+    def ask(self, question: str) -> Answer:
+        """An answer made of the atlas's own sentences, each cited."""
+        return Answerer(self.store, self._searcher).ask(question)
+
+    def export(self, kind: Literal["json", "graphml"]) -> bytes:
+        """The whole atlas in a format that reads back to the same atlas."""
+        atlas = read_atlas(self.snapshot.verified("atlas.json"))
+        return to_json(atlas) if kind == "json" else to_graphml(atlas)
+
+    def path(self, goals: Sequence[str], known: Collection[str] = (), thorough: bool = False) -> StudyPath:
+        """What to learn for the goals (topic ids), in order."""
+        return plan_path(self.store, goals, known, thorough)
+
+    # Demos
+
+    def demos(self) -> list[DemoInfo]:
+        """Every demo that the atlas names, by id."""
+        from demos import catalogue
+
+        specs = catalogue()
+        serves: dict[str, list[Topic]] = {}
+        for topic in self.store.topics():
+            if topic.demo is not None:
+                serves.setdefault(topic.demo.demo, []).append(topic)
+        return [DemoInfo(d, specs.get(d.id), tuple(serves.get(d.id, ()))) for d in self.store.demos()]
+
+    def demo(self, demo_id: str) -> DemoInfo:
+        """One demo. Raises DemoNotFound with the nearest ids."""
+        from demos import DemoNotFound
+
+        infos = {info.demo.id: info for info in self.demos()}
+        if demo_id not in infos:
+            raise DemoNotFound(demo_id, nearest_ids(demo_id, infos))
+        return infos[demo_id]
+
+    def describe_demo(self, demo_id: str) -> "Description":
+        """The parameters and presets of a demo that can be run; the first call for new code takes some seconds."""
+        from demos import describe
+
+        return describe(demo_id, cache=self._demo_cache)
+
+    def run_demo(self, demo_id: str, params: Mapping[str, ParamValue]) -> "Outcome":
+        """Run a demo to its end, or take the result of an equal run before. Raises DemoError."""
+        from demos import run_demo
+
+        return run_demo(demo_id, params, cache=self._demo_cache, **self._limits)
+
+    def start_demo(self, demo_id: str, params: Mapping[str, ParamValue]) -> "DemoRun":
+        """Start a demo and return at once with a handle: progress, cancel, outcome. Raises DemoError."""
+        from demos import start_demo
+
+        return start_demo(demo_id, params, cache=self._demo_cache, **self._limits)
+
+    @property
+    def _demo_cache(self) -> Path:
+        return self.settings.home / "demos"
+
+    @property
+    def _limits(self) -> dict[str, float]:
+        return {"seconds": self.settings.demo_seconds, "memory_bytes": self.settings.demo_memory_mb * 1024 * 1024}
+
+
+def open_service(settings: Settings | None = None) -> Service:
+    """Open the atlas that was built last. Raises SettingsInvalid, SnapshotMissing or SnapshotDamaged."""
+    settings = settings or Settings.read()
+    snapshot = open_current(settings.home)
+    atlas = read_atlas(snapshot.verified("atlas.json"))
+    return Service(settings, snapshot, NetworkXStore(atlas))

@@ -1,0 +1,59 @@
+"""The settings: from `GENATLAS_*` variables, `genatlas.toml` in the working directory, or the defaults here."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from platformdirs import user_data_path
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from graph import AtlasError
+
+SHIPPED_CORPUS = Path(__file__).resolve().parent.parent / "corpus"
+
+
+class SettingsInvalid(AtlasError):
+    """A setting has a value that it cannot have. The message names each one."""
+
+
+class Settings(BaseSettings):
+    """Where things are and how they run; made once, at the edge, by `read`, whose errors are words."""
+
+    model_config = SettingsConfigDict(env_prefix="GENATLAS_", toml_file="genatlas.toml", frozen=True, extra="forbid")
+
+    home: Path = Field(
+        default_factory=lambda: user_data_path("genatlas", appauthor=False),
+        description="Folder of snapshots, models and cached demo results",
+    )
+    corpus: Path = Field(
+        default=SHIPPED_CORPUS, description="Folder of the outline and what was written about its topics"
+    )
+    precision: Literal["int8", "fp32"] = Field(
+        default="int8", description="Arithmetic of the query encoder; passages are always encoded in fp32"
+    )
+    demo_seconds: float = Field(default=300, ge=1, le=3600, description="Wall-clock limit of one demo run, in seconds")
+    demo_memory_mb: int = Field(default=3072, ge=256, description="Memory limit of one demo run, in MiB")
+
+    @classmethod
+    def read(cls) -> Self:
+        """Read the settings. Raises SettingsInvalid naming every wrong one."""
+        try:
+            return cls()
+        except ValidationError as error:
+            wrong = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+            raise SettingsInvalid(
+                "Wrong setting (GENATLAS_* variable or genatlas.toml): "
+                + "; ".join(wrong)
+                + ". All settings: docs/settings.md"
+            ) from error
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (named by the library)
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)

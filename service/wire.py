@@ -1,0 +1,66 @@
+"""The JSON that other tools rely on, made in one place for all front ends (docs/formats.md)."""
+
+from typing import Any
+
+import msgspec
+
+from graph import Comparison, Prerequisite, Reference, Topic
+from service.facade import DemoInfo, Service
+
+
+def topic_line(topic: Topic) -> dict[str, Any]:
+    """A topic as a line in a list."""
+    return {"topic": topic.id, "title": topic.title, "title_path": list(topic.title_path)}
+
+
+def edge(prerequisite: Prerequisite) -> dict[str, Any]:
+    """A prerequisite with its reason."""
+    document: dict[str, Any] = msgspec.to_builtins(prerequisite)
+    return document
+
+
+def reference(work: Reference) -> dict[str, Any]:
+    """A work with the address where it is found."""
+    return msgspec.to_builtins(work) | {"link": work.link}
+
+
+def cite(work: Reference) -> str:
+    """A work in one line: Kingma and Welling (2013), Auto-Encoding Variational Bayes."""
+    names = [author.split(" ")[-1] for author in work.authors if author != "others"]
+    many = len(names) > 2 or "others" in work.authors
+    who = f"{names[0]} et al." if names and many else " and ".join(names)
+    return f"{who} ({work.year}), {work.title}." if who and work.year else f"{work.title}."
+
+
+def topic_page(service: Service, topic: Topic) -> dict[str, Any]:
+    """A topic with everything that a page about it shows."""
+    store = service.store
+    document: dict[str, Any] = msgspec.to_builtins(topic)
+    return document | {
+        "section": topic.section,
+        "children": [topic_line(child) for child in store.children(topic.id)],
+        "prerequisites": [edge(each) for each in store.effective_prerequisites(topic.id)],
+        "unlocks": [edge(each) for each in store.dependents(topic.id)],
+        "comparisons": [{"id": each.id, "question": each.question} for each in store.comparisons(topic.id)],
+        "twins": [twin.id for twin in store.twins(topic.id)],
+        "references": [reference(work) for work in service.references(topic.refs)],
+    }
+
+
+def comparison(service: Service, of: Comparison) -> dict[str, Any]:
+    """A comparison with the titles of its sides and its references."""
+    return msgspec.to_builtins(of) | {
+        "titles": [service.store.topic(side).title for side in of.between],
+        "references": [reference(work) for work in service.references(of.refs)],
+    }
+
+
+def demo_line(info: DemoInfo) -> dict[str, Any]:
+    """A demo as a line in a list."""
+    return {
+        "id": info.demo.id,
+        "title": info.demo.title,
+        "question": info.demo.question,
+        "ready": info.ready,
+        "topics": len(info.topics),
+    }

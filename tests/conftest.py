@@ -1,0 +1,52 @@
+"""The shipped atlas, built once for all test processes of a run."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+ROOT = Path(__file__).resolve().parent.parent
+
+Genatlas = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def built_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GENATLAS_HOME with the shipped corpus built, shared by the workers of one run. Tests only read it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    home = shared / "built-home"
+    with FileLock(shared / "built-home.lock"):
+        if not (home / "current").exists():
+            run_genatlas("build", home=home).check_returncode()
+    return home
+
+
+def run_genatlas(
+    *arguments: str, home: Path, cwd: Path | None = None, **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run the command line in a process of its own, with this home and no other setting of the machine's."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GENATLAS_")}
+    return subprocess.run(
+        [sys.executable, "-m", "ui.cli", *arguments],
+        env=clean | {"GENATLAS_HOME": str(home), "PYTHONPATH": str(ROOT)} | environment,
+        cwd=cwd or home.parent,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def genatlas(built_home: Path) -> Genatlas:
+    """The command line over the shipped atlas."""
+
+    def run(*arguments: str, home: Path = built_home, **environment: str) -> "subprocess.CompletedProcess[str]":
+        return run_genatlas(*arguments, home=home, **environment)
+
+    return run

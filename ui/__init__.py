@@ -1,0 +1,1 @@
+"""Streamlit app and command line: they translate, call the service, and render."""

@@ -1,0 +1,236 @@
+"""Commands about topics and the edges between them: topic, prereq, compare, path, export."""
+
+import sys
+from datetime import date
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graph import Prerequisite, Topic
+from service import Service, open_service, wire
+from ui.terminal import AsJson, breadcrumb, console, note, plain, print_json
+
+TopicName = Annotated[str, typer.Argument(help="A topic: its id, the end of its id, or words.")]
+
+
+class Format(StrEnum):
+    """What `export` writes."""
+
+    json = "json"
+    graphml = "graphml"
+    mermaid = "mermaid"
+
+
+class PathFormat(StrEnum):
+    """What `path` prints."""
+
+    text = "text"
+    markdown = "markdown"
+    ics = "ics"
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to the command line."""
+    app.command("topic")(show_topic)
+    app.command("prereq")(show_prerequisites)
+    app.command("compare")(compare)
+    app.command("path")(plan)
+    app.command("export")(export)
+
+
+def resolve(service: Service, words: str) -> Topic:
+    """The topic that the user named; how it was understood is said on standard error."""
+    found = service.find_topic(words)
+    if found.how == "words":
+        note(f'"{words}" taken as {found.topic.id}')
+    if found.how == "suffix" and found.others:
+        note(f'"{words}" taken as {found.topic.id}; also: {", ".join(found.others[:5])}')
+    return found.topic
+
+
+def show_topic(topic: TopicName, json: AsJson = False) -> None:
+    """Show a topic: its text, what to learn first, what it unlocks, its demo."""
+    service = open_service()
+    found = resolve(service, topic)
+    page = wire.topic_page(service, found)
+    if json:
+        print_json(page)
+        return
+    out = console()
+    out.print(f"[bold]{plain(found.title)}[/bold]{' *' if found.starred else ''}  [dim]{plain(found.id)}[/dim]")
+    out.print(f"[dim]{plain(breadcrumb(found))}[/dim]\n")
+    out.print(plain(found.summary or "The text of this topic is not written yet."))
+    if found.formula:
+        out.print(f"\n  {plain(found.formula)}")
+    if found.detail:
+        from rich.markdown import Markdown
+
+        out.print()
+        out.print(Markdown(found.detail))
+    if found.misconception:
+        out.print(f"\n[bold]Often got wrong:[/bold] {plain(found.misconception)}")
+    facts = [
+        found.level or "",
+        f"{found.minutes} min" if found.minutes else "",
+        f"as of {found.as_of}" if found.as_of else "",
+    ]
+    if any(facts):
+        out.print(f"\n[dim]{' · '.join(fact for fact in facts if fact)}[/dim]")
+    _print_needs(service, "Learn first", service.store.effective_prerequisites(found.id), before=True)
+    _print_needs(service, "Unlocks", service.store.dependents(found.id), before=False)
+    _print_topics("Contains", service.store.children(found.id))
+    _print_topics("The same concept elsewhere", service.store.twins(found.id))
+    for comparison in service.store.comparisons(found.id):
+        out.print(f"\n[bold]Compare:[/bold] {plain(comparison.question)}  [dim]{comparison.id}[/dim]")
+    if found.demo:
+        out.print(f"\n[bold]Demo:[/bold] {found.demo.demo} — {plain(found.demo.look_at)}")
+    for reference in service.references(found.refs):
+        out.print(f"[dim]{plain(wire.cite(reference))} {reference.link}[/dim]")
+
+
+def _print_needs(
+    service: Service, heading: str, edges: "list[Prerequisite] | tuple[Prerequisite, ...]", before: bool
+) -> None:
+    if not edges:
+        return
+    out = console()
+    out.print(f"\n[bold]{heading}[/bold]")
+    for edge in edges:
+        other = service.store.topic(edge.before if before else edge.after)
+        mark = "" if edge.strength == "needed" else " (helpful)"
+        out.print(f"  {plain(other.title)}{mark} [dim]{plain(other.id)}[/dim]\n    {plain(edge.why)}")
+
+
+def _print_topics(heading: str, topics: "list[Topic] | tuple[Topic, ...]") -> None:
+    if topics:
+        out = console()
+        out.print(f"\n[bold]{heading}[/bold]")
+        for each in topics:
+            out.print(f"  {plain(each.title)} [dim]{plain(each.id)}[/dim]")
+
+
+def show_prerequisites(
+    topic: TopicName,
+    all_: Annotated[bool, typer.Option("--all", help="Follow the prerequisites of prerequisites.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Show what a topic needs, with the reason for each."""
+    from graph import transitive_prerequisites
+
+    service = open_service()
+    found = resolve(service, topic)
+    edges = (
+        transitive_prerequisites(service.store, found.id) if all_ else service.store.effective_prerequisites(found.id)
+    )
+    if json:
+        print_json({"topic": found.id, "prerequisites": [wire.edge(edge) for edge in edges]})
+        return
+    if not edges:
+        console().print(f"{plain(found.title)} needs nothing that the atlas has recorded: you can start here.")
+        return
+    out = console()
+    for edge in edges:
+        before, after = service.store.topic(edge.before), service.store.topic(edge.after)
+        marks = [
+            mark
+            for mark in (
+                edge.strength,
+                "the gist is enough" if edge.depth == "gist" else "",
+                "one of several" if edge.group else "",
+            )
+            if mark
+        ]
+        out.print(f"[bold]{plain(before.title)}[/bold] → {plain(after.title)} [dim]({', '.join(marks)})[/dim]")
+        out.print(f"  {plain(edge.why)}\n  [dim]{plain(before.id)}[/dim]")
+
+
+def compare(one: TopicName, other: TopicName, json: AsJson = False) -> None:
+    """Set two topics beside each other, aspect by aspect."""
+    service = open_service()
+    comparison = service.compare(resolve(service, one).id, resolve(service, other).id)
+    if json:
+        print_json(wire.comparison(service, comparison))
+        return
+    from rich.table import Table
+
+    out = console()
+    out.print(f"[bold]{plain(comparison.question)}[/bold]\n\n{plain(comparison.same)}\n")
+    table = Table("", *(plain(service.store.topic(side).title) for side in comparison.between), show_lines=True)
+    for aspect in comparison.aspects:
+        table.add_row(plain(aspect.name), *map(plain, aspect.values))
+    out.print(table)
+    out.print(f"\n[bold]Choose:[/bold] {plain(comparison.choose)}")
+
+
+def plan(
+    goals: Annotated[list[str], typer.Argument(help="Topics to reach: ids, ends of ids, or words.")],
+    known: Annotated[list[str] | None, typer.Option(help="A topic that you know already (repeatable).")] = None,
+    thorough: Annotated[bool, typer.Option(help="Add helpful prerequisites and the goals' subtopics.")] = False,
+    minutes: Annotated[
+        int | None, typer.Option(min=5, max=960, help="Minutes a day, to lay the path out over days.")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option(help="First day for --format ics, such as 2026-03-02; today if left out.")
+    ] = None,
+    format_: Annotated[PathFormat, typer.Option("--format", help="What to print.")] = PathFormat.text,
+    json: AsJson = False,
+) -> None:
+    """Plan what to learn for one or more goals, in an order that never breaks a prerequisite."""
+    from study import path_ics, path_json, path_markdown
+
+    service = open_service()
+    path = service.path(
+        [resolve(service, goal).id for goal in goals], [resolve(service, each).id for each in known or ()], thorough
+    )
+    if json:
+        print_json(path_json(path))
+    elif format_ is PathFormat.markdown:
+        sys.stdout.write(path_markdown(path, service.store, minutes))
+    elif format_ is PathFormat.ics:
+        try:
+            first = date.fromisoformat(start) if start else date.today()
+        except ValueError:
+            raise typer.BadParameter(f"{start} is no date; write it as 2026-03-02", param_hint="--start") from None
+        sys.stdout.write(path_ics(path, service.store, first, minutes or 45))
+    else:
+        out = console()
+        for step in path.steps:
+            topic = step.topic
+            mark = "  [bold]goal[/bold]" if step.is_goal else "  [dim]the gist is enough[/dim]" if step.gist else ""
+            time = f"{topic.minutes} min" if topic.minutes else "no estimate"
+            place = f"[dim]{time} · {plain(breadcrumb(topic))}[/dim]"
+            out.print(f"{step.number:3}. [bold]{plain(topic.title)}[/bold]  {place}{mark}")
+            for reason in step.reasons:
+                out.print(f"       for {plain(service.store.topic(reason.needed_by).title)}: {plain(reason.why)}")
+        rest = f", {path.unestimated} of them without an estimate" if path.unestimated else ""
+        out.print(f"\n{len(path.steps)} steps{rest}, about {path.minutes} minutes.")
+
+
+def export(
+    format_: Annotated[
+        Format, typer.Option("--format", help="json and graphml hold the whole atlas; mermaid draws a topic.")
+    ] = Format.json,
+    topic: Annotated[str | None, typer.Option(help="The topic whose neighbourhood mermaid draws.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write; standard output if left out.")
+    ] = None,
+) -> None:
+    """Write the atlas in another format."""
+    from graph import to_mermaid
+
+    service = open_service()
+    if format_ is Format.mermaid:
+        if topic is None:
+            raise typer.BadParameter("mermaid draws one neighbourhood: name its --topic", param_hint="--topic")
+        data = to_mermaid(service.neighbourhood(resolve(service, topic).id)).encode()
+    elif topic is not None:
+        raise typer.BadParameter("json and graphml hold the whole atlas; leave --topic out", param_hint="--topic")
+    else:
+        data = service.export(format_.value)
+    if output is None:
+        sys.stdout.buffer.write(data)
+    else:
+        output.write_bytes(data)
+        note(f"{output}: {len(data):,} bytes")

@@ -1,0 +1,49 @@
+"""How the command line prints: JSON for programs, rich text for people, errors on standard error."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from graph import Topic
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def console() -> "Console":
+    """A console on standard output, without colour where that is no terminal."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def print_json(document: Any) -> None:
+    """Print a document as indented UTF-8 JSON."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
+
+
+def print_json_line(document: Any) -> None:
+    """Print a document as one line of JSON, at once, so that a reader of the pipe need not wait."""
+    sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """Tell the person something that is no part of the output, on standard error."""
+    sys.stderr.write(f"{text}\n")
+
+
+def plain(text: str) -> str:
+    """Text with what rich would read as markup escaped."""
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def breadcrumb(topic: Topic) -> str:
+    """Where a topic stands: the titles above it."""
+    return " › ".join(topic.title_path[:-1])
