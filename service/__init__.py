@@ -1,6 +1,6 @@
 """Builds and snapshots, and the facade that every front end calls."""
 
-from service.facade import DemoInfo, Found, NothingCompared, Service, open_service
+from service.facade import DemoInfo, DemoPending, Found, NothingCompared, Service, draw_figure, open_service
 from service.messages import user_message
 from service.settings import Settings, SettingsInvalid
 from service.snapshot import BuildRunning, Snapshot, SnapshotDamaged, SnapshotMissing
@@ -8,6 +8,7 @@ from service.snapshot import BuildRunning, Snapshot, SnapshotDamaged, SnapshotMi
 __all__ = [
     "BuildRunning",
     "DemoInfo",
+    "DemoPending",
     "Found",
     "NothingCompared",
     "Service",
@@ -16,6 +17,7 @@ __all__ = [
     "Snapshot",
     "SnapshotDamaged",
     "SnapshotMissing",
+    "draw_figure",
     "open_service",
     "user_message",
 ]

@@ -1,10 +1,10 @@
 """The one surface that the command line, Streamlit and every other front end call."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from graph import (
     EDGE_KINDS,
@@ -15,7 +15,6 @@ from graph import (
     GraphStore,
     Neighbourhood,
     NetworkXStore,
-    ParamValue,
     Reference,
     Topic,
     TopicNotFound,
@@ -31,11 +30,15 @@ from service.snapshot import Snapshot, open_current
 from study import StudyPath, plan_path
 
 if TYPE_CHECKING:
-    from demos import DemoRun, DemoSpec, Description, Outcome
+    from demos import DemoRun, DemoSpec, Description, Figure, Outcome, Progress
 
 
 class NothingCompared(AtlasError):
     """There is no authored comparison of two topics."""
+
+
+class DemoPending(AtlasError):
+    """The atlas names this demo, and it is not built yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,25 +220,57 @@ class Service:
 
         return describe(demo_id, cache=self._demo_cache)
 
-    def run_demo(self, demo_id: str, params: Mapping[str, ParamValue]) -> "Outcome":
-        """Run a demo to its end, or take the result of an equal run before. Raises DemoError."""
+    def run_demo(
+        self,
+        demo_id: str,
+        params: Mapping[str, object],
+        on_progress: "Callable[[Progress], None] | None" = None,
+        fresh: bool = False,
+    ) -> "Outcome":
+        """Run a demo to its end; unless `fresh`, take the kept result of an equal run. Raises DemoError."""
         from demos import run_demo
 
-        return run_demo(demo_id, params, cache=self._demo_cache, **self._limits)
+        self._refuse_pending(demo_id)
+        return run_demo(demo_id, params, on_progress=on_progress, fresh=fresh, **self._run_options())
 
-    def start_demo(self, demo_id: str, params: Mapping[str, ParamValue]) -> "DemoRun":
-        """Start a demo and return at once with a handle: progress, cancel, outcome. Raises DemoError."""
+    def start_demo(self, demo_id: str, params: Mapping[str, object], fresh: bool = False) -> "DemoRun":
+        """Start a demo and return at once with a handle: progress, cancel, result. Raises DemoError."""
         from demos import start_demo
 
-        return start_demo(demo_id, params, cache=self._demo_cache, **self._limits)
+        self._refuse_pending(demo_id)
+        return start_demo(demo_id, params, fresh=fresh, **self._run_options())
+
+    def _refuse_pending(self, demo_id: str) -> None:
+        if not self.demo(demo_id).ready:
+            raise DemoPending(
+                f"The demo {demo_id} is planned and not built yet. Those that run: genatlas demo list --ready"
+            )
+
+    def _run_options(self) -> "RunOptions":
+        return {
+            "cache": self._demo_cache,
+            "seconds": self.settings.demo_seconds,
+            "memory_bytes": self.settings.demo_memory_mb * 2**20,
+        }
 
     @property
     def _demo_cache(self) -> Path:
         return self.settings.home / "demos"
 
-    @property
-    def _limits(self) -> dict[str, float]:
-        return {"seconds": self.settings.demo_seconds, "memory_bytes": self.settings.demo_memory_mb * 1024 * 1024}
+
+class RunOptions(TypedDict):
+    """What the settings say about every demo run."""
+
+    cache: Path
+    seconds: float
+    memory_bytes: int
+
+
+def draw_figure(figure: "Figure", width: int) -> str:
+    """A demo's figure as text of at most `width` columns."""
+    from demos import figure_text
+
+    return figure_text(figure, width)
 
 
 def open_service(settings: Settings | None = None) -> Service:

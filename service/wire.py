@@ -1,11 +1,14 @@
 """The JSON that other tools rely on, made in one place for all front ends (docs/formats.md)."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from graph import Comparison, Prerequisite, Reference, Topic
 from service.facade import DemoInfo, Service
+
+if TYPE_CHECKING:
+    from demos import Description
 
 
 def topic_line(topic: Topic) -> dict[str, Any]:
@@ -63,4 +66,21 @@ def demo_line(info: DemoInfo) -> dict[str, Any]:
         "question": info.demo.question,
         "ready": info.ready,
         "topics": len(info.topics),
+    }
+
+
+def demo_page(info: DemoInfo, description: "Description | None") -> dict[str, Any]:
+    """A demo with its claims, parameters, presets and topics; the first three are None while it is to come."""
+    spec = info.spec
+    return demo_line(info) | {
+        "source": spec.source if spec else None,
+        "watch": spec.watch if spec else None,
+        "claims": msgspec.to_builtins(spec.claims) if spec else None,
+        "parameters": msgspec.to_builtins(description.parameters) if description else None,
+        "presets": msgspec.to_builtins(description.presets) if description else None,
+        "topics": [
+            topic_line(topic) | {"params": topic.demo.params, "look_at": topic.demo.look_at}
+            for topic in info.topics
+            if topic.demo is not None
+        ],
     }
