@@ -1,5 +1,10 @@
 """What a demo takes and gives back. A demo module has `Params` (a `DemoParams`) and `run(params, tick) -> Result`.
 
+A demo file states its claims in `run` as `Claim("literal sentence", number, "literal relation", literal bound)`, and
+its docstring has the title in the first line, then `Question:`, `Source:` and `Watch:`: the registry reads all these
+without running the file. A parameter is an int, float, bool or `Literal` of strings with a default, a description and
+its range as `ge`, `le`. The runner gives a demo one torch thread and no GPU, and an empty folder to work in.
+
 The runner, the command line and the UI know a demo only through these types. They are plain data: a `Result` goes
 through JSON unchanged, so that it can cross a process, be cached and be drawn by whoever asked for it.
 """
