@@ -69,6 +69,10 @@ class Encoder:
             vectors[chosen] = self._run([encodings[number] for number in chosen])
         return vectors
 
+    def knows(self, word: str) -> bool:
+        """Whether a lower-case word is one of the 30,000 that the model does not have to put together from pieces."""
+        return self._tokenizer.token_to_id(word) is not None
+
     def _run(self, encodings: Sequence[Encoding]) -> NDArray[np.float32]:
         width = max(len(encoding.ids) for encoding in encodings)
         ids = np.zeros((len(encodings), width), dtype=np.int64)  # (n, t); 0 is [PAD]

@@ -4,8 +4,10 @@ bm25s computes the scores of every word in every passage when the index is built
 of its words. That is done here with NumPy: importing bm25s for it would cost 0.1 s of every cold start.
 """
 
+import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -13,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.errors import IndexUnreadable
-from search.words import words_of
+from search.words import spellings_of
 
 K1 = 1.2
 """How soon further occurrences of a word stop counting."""
-B = 0.6
+B = 0.75
 """How much a long passage has to repeat a word to count like a short one."""
 
 FILES = {
@@ -33,14 +35,17 @@ class LexicalIndex:
 
     def __init__(
         self,
-        words: Sequence[str],
+        words: Mapping[str, str],
         starts: NDArray[np.int64],
         passages: NDArray[np.int32],
         scores: NDArray[np.float32],
         size: int,
     ) -> None:
-        """Column i, of `words[i]`, is `passages[starts[i]:starts[i + 1]]` with the scores beside; `size` passages."""
-        self._words = tuple(words)
+        """Column i, of word i, is `passages[starts[i]:starts[i + 1]]` with the scores beside; `size` passages in all.
+
+        `words` maps each word, as it is looked up, to the spelling that it most often has.
+        """
+        self._words = words
         self._starts = starts
         self._passages = passages
         self._scores = scores
@@ -51,14 +56,16 @@ class LexicalIndex:
         """Index texts; their order gives the passage numbers. The same texts give the same index."""
         import bm25s
 
-        rows = [words_of(text) for text in texts]
-        words = sorted({word for row in rows for word in row})
+        rows = [spellings_of(text) for text in texts]
+        spellings: dict[str, Counter[str]] = {}
+        for word, spelling in itertools.chain.from_iterable(rows):
+            spellings.setdefault(word, Counter())[spelling] += 1
+        words = {word: min(seen, key=lambda s: (-seen[s], s)) for word, seen in sorted(spellings.items())}
         if not words:
-            empty = np.zeros(0)
-            return cls((), np.zeros(1, np.int64), empty.astype(np.int32), empty.astype(np.float32), len(rows))
+            return cls({}, np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32), len(rows))
         number = {word: column for column, word in enumerate(words)}
         bm25 = bm25s.BM25(k1=K1, b=B, method="lucene")
-        bm25.index(([[number[word] for word in row] for row in rows], number), False, show_progress=False)
+        bm25.index(([[number[word] for word, _ in row] for row in rows], number), False, show_progress=False)
         scores = bm25.scores
         starts = scores["indptr"].astype(np.int64)
         return cls(words, starts, scores["indices"].astype(np.int32), scores["data"].astype(np.float32), len(rows))
@@ -67,23 +74,31 @@ class LexicalIndex:
         """How many passages were indexed."""
         return self._size
 
+    @property
+    def spellings(self) -> Collection[str]:
+        """One spelling of every word that some passage has, in lower case."""
+        return self._words.values()
+
+    def __contains__(self, word: str) -> bool:
+        """Whether some passage has the word, in the form that `search.words` gives it."""
+        return word in self._column
+
     @cached_property
-    def column(self) -> dict[str, int]:
-        """Each word that some passage has, with the number of its column."""
+    def _column(self) -> dict[str, int]:
         return {word: column for column, word in enumerate(self._words)}
 
     def scores(self, words: Iterable[str]) -> NDArray[np.float32]:
         """Return the BM25 score of every passage for these words, (passages,); 0 where it has none of them."""
         total = np.zeros(self._size, dtype=np.float32)
         for word in words:
-            if (column := self.column.get(word)) is not None:
+            if (column := self._column.get(word)) is not None:
                 held = slice(self._starts[column], self._starts[column + 1])
                 total[self._passages[held]] += self._scores[held]  # a passage stands once in a column
         return total
 
     def rarity(self, word: str) -> float:
         """The word's inverse document frequency, as BM25 has it; greatest for a word that no passage has."""
-        column = self.column.get(word)
+        column = self._column.get(word)
         count = 0 if column is None else int(self._starts[column + 1] - self._starts[column])
         return float(np.log(1 + (self._size - count + 0.5) / (count + 0.5)))
 
@@ -92,13 +107,14 @@ class LexicalIndex:
         return [word for word in words if self._holds(passage, word)]
 
     def _holds(self, passage: int, word: str) -> bool:
-        column = self.column.get(word)
+        column = self._column.get(word)
         if column is None:
             return False
         return bool(np.any(self._passages[self._starts[column] : self._starts[column + 1]] == passage))
 
     def save(self, folder: Path) -> None:
         """Write the index into a folder: three arrays and a list of words, nothing pickled."""
+        folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / FILES["scores"], self._scores, allow_pickle=False)
         np.save(folder / FILES["passages"], self._passages, allow_pickle=False)
         np.save(folder / FILES["starts"], self._starts, allow_pickle=False)

@@ -7,14 +7,18 @@ from typing import Literal
 
 from graph import Atlas, Topic
 
-PassageField = Literal["title", "path", "summary", "detail", "alias", "question", "misconception", "formula", "look_at"]
+PassageField = Literal[
+    "title", "label", "path", "summary", "detail", "alias", "question", "misconception", "formula", "look_at"
+]
+LABELS: tuple[PassageField, ...] = ("title", "label", "path")
+"""Three views of a topic's place, which every topic has: alone, with its parent, with all its ancestors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
     """One piece of text of one topic, as it is embedded and indexed.
 
-    `text` is what is searched; for a label that means its context too. It is what a vector depends on.
+    `text` is what is searched; its vector depends on nothing else.
     """
 
     topic: str
@@ -30,31 +34,31 @@ class Passage:
 def passages_of(atlas: Atlas) -> list[Passage]:
     """Return every passage of every topic, topics in the atlas's order, fields in the order of `PassageField`.
 
-    A topic without text has its title and its title path; paragraphs of a detail are a passage each.
+    A topic without text has its three labels. Each paragraph of a detail is a passage.
     """
     return [passage for topic in atlas.topics for passage in _cut(topic)]
 
 
 def _cut(topic: Topic) -> Iterator[Passage]:
-    yield Passage(topic.id, "title", titled(topic))
-    yield Passage(topic.id, "path", " > ".join(topic.title_path))
+    def passage(field: PassageField, text: str) -> Passage:
+        return Passage(topic.id, field, text)
+
+    yield passage("title", topic.title)
+    yield passage("label", f"{topic.title} ({topic.title_path[-2]})" if topic.depth else topic.title)
+    yield passage("path", " > ".join(topic.title_path))
+    # Running text seldom repeats the title, and "it" alone says nothing: the title leads it.
     if topic.summary:
-        yield Passage(topic.id, "summary", f"{topic.title}: {topic.summary}")
+        yield passage("summary", f"{topic.title}: {topic.summary}")
     for paragraph in topic.detail.split("\n\n"):
         if paragraph.strip():
-            yield Passage(topic.id, "detail", f"{topic.title}: {paragraph.strip()}")
+            yield passage("detail", f"{topic.title}: {paragraph.strip()}")
     for alias in topic.aliases:
-        yield Passage(topic.id, "alias", alias)
+        yield passage("alias", alias)
     for question in topic.questions:
-        yield Passage(topic.id, "question", question)
+        yield passage("question", question)
     if topic.misconception:
-        yield Passage(topic.id, "misconception", f"{topic.title}: {topic.misconception}")
+        yield passage("misconception", f"{topic.title}: {topic.misconception}")
     if topic.formula:
-        yield Passage(topic.id, "formula", f"{topic.title}: {topic.formula}")
+        yield passage("formula", f"{topic.title}: {topic.formula}")
     if topic.demo is not None and topic.demo.look_at:
-        yield Passage(topic.id, "look_at", f"{topic.title}: {topic.demo.look_at}")
-
-
-def titled(topic: Topic) -> str:
-    """The title with its parent's: most titles ("Applications", "Loss Functions") say little alone."""
-    return topic.title if len(topic.title_path) < 2 else f"{topic.title} ({topic.title_path[-2]})"
+        yield passage("look_at", f"{topic.title}: {topic.demo.look_at}")

@@ -1,10 +1,10 @@
 """Texts as words for the lexical index: symbols spelled, compounds both whole and in parts, endings stemmed."""
 
-import itertools
 import re
 import threading
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
 import Stemmer
@@ -44,31 +44,64 @@ ASKING_WORDS = _words("""
 """Words of asking: they shape a question and do not name its subject. Left out of queries, kept in texts."""
 
 _TYPOGRAPHY = re.compile(r"\\(?:mathrm|mathbf|mathcal|mathbb|operatorname|text|left|right|big|Big|quad|[,;:! ])")
-_HUMP = re.compile(r"(?<=[a-z]{3})(?=[A-Z][A-Za-z]{2})")
+_HUMP = re.compile(r"(?<=[a-z]{3})(?=[A-Z][A-Za-z]{2}|[A-Z]{2})")
 _WORD = re.compile(r"[^\W_]+(?:[-_'.+][^\W_]+)*")
 _PART = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
 _WHAT_DOES_IT_MEAN = re.compile(r"\bmean(?:s|t)?\b(?=\s*(?:by\b|[?.!]|$))", re.IGNORECASE)
 _VOWELS = frozenset("aeiouy")
+_PUNCTUATION = "?!.,;:()[]{}\"'“”‘’"
+
+
+@dataclass(frozen=True, slots=True)
+class QueryWord:
+    """One word of a query: as it was typed, and the forms to look it up by.
+
+    A `pair` is two neighbours read as one word ("cycle gan" → cyclegan); a symbol has Greek letters, subscripts or the
+    like ("βₜ", "beta_t", "√dk").
+    """
+
+    typed: str
+    forms: tuple[str, ...]
+    is_symbol: bool = False
+    is_pair: bool = False
 
 
 def words_of(text: str) -> list[str]:
     """Return the words that the index holds for a text, in its order, stop words left out.
 
-    A compound gives its whole and its parts: "Self-Attention" → self, attent, selfattent; "βₜ" → beta, betat;
+    A compound gives its parts and its whole: "Self-Attention" → self, attent, selfattent; "βₜ" → beta, betat;
     "CycleGAN" → cycl, gan, cyclegan; "word2vec" → word, vec, word2vec.
     """
-    return [word for compound in _compounds(text) for word in _forms(compound)]
+    return [_stem(form) for compound in _compounds(text) for form in _forms(compound)]
 
 
-def words_of_query(query: str) -> list[str]:
-    """Return the words to look a query up by: without the words of asking, each once, pairs of neighbours joined too.
+def spellings_of(text: str) -> list[tuple[str, str]]:
+    """Return each word of `words_of` with the spelling that it was made from."""
+    return [(_stem(form), form) for compound in _compounds(text) for form in _forms(compound)]
 
-    The joined pairs ("cycle gan" → cyclegan) come last; those that no text has find nothing and cost nothing.
+
+def words_of_query(query: str) -> list[QueryWord]:
+    """Return the words to look a query up by, without stop words and words of asking; pairs of neighbours come last.
+
+    A pair that no text has as one word finds nothing and costs nothing.
     """
-    compounds = [each for each in _compounds(_WHAT_DOES_IT_MEAN.sub(" ", query)) if "".join(each) not in ASKING_WORDS]
-    words = [word for compound in compounds for word in _forms(compound)]
-    pairs = [_stem("".join(one + other)) for one, other in itertools.pairwise(compounds)]
-    return list(dict.fromkeys([*words, *pairs]))
+    words: list[QueryWord] = []
+    pairs: list[QueryWord] = []
+    before: tuple[str, str] | None = None
+    for chunk in _WHAT_DOES_IT_MEAN.sub(" ", query).split():
+        typed = chunk.strip("?!.,;:" if "(" in chunk else _PUNCTUATION)
+        is_symbol = any(_is_symbol(sign) for sign in typed)
+        for compound in _compounds(chunk):
+            whole = "".join(compound)
+            if before is not None:
+                pairs.append(
+                    QueryWord(" ".join(dict.fromkeys((before[0], typed))), (_stem(before[1] + whole),), is_pair=True)
+                )
+            before = (typed, whole)
+            if whole not in ASKING_WORDS:
+                forms = tuple(_stem(form) for form in _forms(compound))
+                words.extend([QueryWord(typed, forms, is_symbol)] if forms else [])
+    return words + pairs
 
 
 def spell(text: str) -> str:
@@ -104,14 +137,22 @@ def _compounds(text: str) -> Iterator[tuple[str, ...]]:
 
 
 def _forms(parts: tuple[str, ...]) -> Iterator[str]:
-    """The stems of a word: of its parts, where they are more than a letter or a digit, and of the whole."""
+    """A word's parts, where they are more than a letter or a digit, and its whole."""
     if len(parts) > 1:
         for part in parts:
             if len(part) > 1 and part not in STOP_WORDS:
-                yield _stem(part)
+                yield part
     whole = "".join(parts)
     if whole not in STOP_WORDS:
-        yield _stem(whole)
+        yield whole
+
+
+def _is_symbol(sign: str) -> bool:
+    return (
+        sign.lower() in GREEK
+        or sign in "√²³∇∑∫∞_\\"
+        or unicodedata.decomposition(sign).startswith(("<sub>", "<super>"))
+    )
 
 
 @lru_cache(maxsize=50_000)
