@@ -1,0 +1,238 @@
+// The graph picture: cytoscape drawn into the component's element, positions from Python, colours from the theme.
+//
+// mount(component) is called on each render of the component. It keeps one cytoscape instance per element: the same
+// `sig` leaves the picture, zoom and pan alone; a new one adds and removes the difference.
+import cytoscape from "cytoscape";
+
+const instances = new WeakMap();
+
+export function mount({ data, setTriggerValue, parentElement, key }) {
+  const root = parentElement.querySelector(".genatlas-graph");
+  let view = instances.get(root);
+  if (!view) {
+    view = create(root, data.name);
+    instances.set(root, view);
+  }
+  view.emit = setTriggerValue;
+  draw(view, data);
+  return () => {
+    if (!root.isConnected) destroy(root);
+  };
+}
+
+function destroy(root) {
+  const view = instances.get(root);
+  if (!view) return;
+  view.watch.disconnect();
+  view.cy.destroy();
+  instances.delete(root);
+}
+
+function create(root, name) {
+  const canvas = root.querySelector(".canvas");
+  const cy = cytoscape({
+    container: canvas,
+    layout: { name: "preset" },
+    minZoom: 0.15,
+    maxZoom: 4,
+    wheelSensitivity: 0.3,
+    boxSelectionEnabled: false,
+    autoungrabify: true,
+  });
+  const view = { cy, root, canvas, sig: "", focus: null, emit: () => {} };
+  cy.on("tap", "node", (event) => pick(view, event.target.id()));
+  cy.on("dbltap", "node", (event) => view.emit("opened", event.target.id()));
+  cy.on("mouseover", "node", (event) => {
+    const near = event.target.closedNeighborhood();
+    cy.elements().not(near).addClass("dim");
+    canvas.style.cursor = "pointer";
+  });
+  cy.on("mouseout", "node", () => {
+    cy.elements().removeClass("dim");
+    canvas.style.cursor = "";
+  });
+  canvas.addEventListener("keydown", (event) => onKey(view, event));
+  for (const button of root.querySelectorAll("[data-do]")) {
+    button.onclick = () => toolbar(view, button.dataset.do);
+  }
+  view.watch = new ResizeObserver(() => {
+    cy.resize();
+    if (view.unfitted && canvas.clientWidth > 0) fit(view);
+  });
+  view.watch.observe(canvas);
+  // For tests: where a node is on the page, and how many pictures are alive.
+  window.__genatlas ??= {};
+  window.__genatlas[name] = {
+    rendered: (id) => {
+      const at = cy.getElementById(id).renderedPosition();
+      const box = canvas.getBoundingClientRect();
+      return { x: box.left + at.x, y: box.top + at.y };
+    },
+    zoom: () => cy.zoom(),
+    nodes: () => cy.nodes().map((node) => node.id()),
+    created: (window.__genatlas[name]?.created ?? 0) + 1,
+  };
+  return view;
+}
+
+function draw(view, data) {
+  const { cy, root, canvas } = view;
+  canvas.style.height = `${data.height}px`;
+  canvas.setAttribute("aria-label", data.aria);
+  cy.style(stylesheet(getComputedStyle(root), data.small));
+  if (data.sig !== view.sig) {
+    const wanted = new Map();
+    for (const node of data.nodes) wanted.set(node.id, { group: "nodes", data: node, position: { x: node.x, y: node.y } });
+    for (const edge of data.edges) wanted.set(edge.id, { group: "edges", data: edge });
+    cy.batch(() => {
+      cy.elements().filter((element) => !wanted.has(element.id())).remove();
+      for (const [id, element] of wanted) {
+        const old = cy.getElementById(id);
+        if (old.empty()) cy.add(element);
+        else {
+          old.data(element.data);
+          if (element.position) old.position(element.position);
+        }
+      }
+    });
+    view.sig = data.sig;
+    view.focus = data.centre;
+    fit(view);
+  }
+  root.dataset.sig = data.sig;
+  root.dataset.ready = "1";
+}
+
+function fit(view) {
+  view.unfitted = view.canvas.clientWidth === 0;
+  if (view.unfitted) return;
+  const many = view.cy.nodes().length > 80;
+  if (many) view.cy.nodes().addClass("bare"); // labels that are not shown at this size must not count for the fit
+  view.cy.fit(undefined, 28);
+  view.cy.nodes().removeClass("bare");
+}
+
+function pick(view, id) {
+  view.focus = id;
+  view.emit("picked", id);
+  announce(view, id);
+}
+
+function announce(view, id) {
+  const node = view.cy.getElementById(id);
+  const links = node.connectedEdges().length;
+  view.root.querySelector(".live").textContent = `${node.data("title")}, ${links} link${links === 1 ? "" : "s"}`;
+}
+
+function toolbar(view, action) {
+  const { cy } = view;
+  const middle = { x: cy.width() / 2, y: cy.height() / 2 };
+  if (action === "in") cy.zoom({ level: cy.zoom() * 1.25, renderedPosition: middle });
+  if (action === "out") cy.zoom({ level: cy.zoom() / 1.25, renderedPosition: middle });
+  if (action === "fit") fit(view);
+  if (action === "save") {
+    const link = document.createElement("a");
+    link.href = cy.png({ full: true, scale: 2, bg: getComputedStyle(view.root).getPropertyValue("--st-background-color") });
+    link.download = "genatlas.png";
+    link.click();
+  }
+}
+
+function onKey(view, event) {
+  const turns = { ArrowRight: 0, ArrowDown: Math.PI / 2, ArrowLeft: Math.PI, ArrowUp: -Math.PI / 2 };
+  if (event.key in turns) step(view, turns[event.key]);
+  else if (event.key === "Enter" && view.focus) {
+    if (event.shiftKey) view.emit("opened", view.focus);
+    else pick(view, view.focus);
+  } else if (event.key === "+") toolbar(view, "in");
+  else if (event.key === "-") toolbar(view, "out");
+  else if (event.key === "0") toolbar(view, "fit");
+  else return;
+  event.preventDefault();
+}
+
+// Move the keyboard's focus to the nearest node in a direction (within 60 degrees of it).
+function step(view, direction) {
+  const from = view.cy.getElementById(view.focus ?? "");
+  const start = from.empty() ? { x: 0, y: 0 } : from.position();
+  let best = null;
+  let cost = Infinity;
+  view.cy.nodes().forEach((node) => {
+    const [dx, dy] = [node.position("x") - start.x, node.position("y") - start.y];
+    const length = Math.hypot(dx, dy);
+    if (length < 1) return;
+    const turn = Math.abs(((Math.atan2(dy, dx) - direction + 3 * Math.PI) % (2 * Math.PI)) - Math.PI);
+    if (turn < Math.PI / 3 && length * (1 + turn) < cost) {
+      cost = length * (1 + turn);
+      best = node;
+    }
+  });
+  if (!best) return;
+  view.cy.nodes().removeClass("keyed");
+  best.addClass("keyed");
+  view.focus = best.id();
+  announce(view, best.id());
+}
+
+function stylesheet(css, small) {
+  const variable = (name) => css.getPropertyValue(name).trim();
+  const text = variable("--st-text-color") || "#1b2030";
+  const back = variable("--st-background-color") || "#ffffff";
+  const colour = (kind) => variable(`--kind-${kind}`);
+  const kinds = ["centre", "before", "after", "parent", "child", "compare", "concept", "other"];
+  return [
+    {
+      selector: "node",
+      style: {
+        width: "data(size)",
+        height: "data(size)",
+        "background-color": colour("other"),
+        label: small ? "" : "data(label)",
+        color: text,
+        "font-family": variable("--st-font") || "sans-serif",
+        "font-size": "data(font)",
+        "min-zoomed-font-size": 7,
+        "text-halign": "data(halign)",
+        "text-valign": "center",
+        "text-rotation": "data(tilt)",
+        "text-margin-x": "data(mx)",
+        "text-margin-y": "data(my)",
+        "text-wrap": "wrap",
+        "text-max-width": "180px",
+        "text-background-color": back,
+        "text-background-opacity": 0.75,
+        "text-background-padding": "1px",
+      },
+    },
+    ...kinds.map((kind) => ({ selector: `node[kind = "${kind}"]`, style: { "background-color": colour(kind) } })),
+    { selector: 'node[kind = "centre"]', style: { "font-weight": 700, "text-valign": "bottom", "text-halign": "center" } },
+    { selector: "node[?starred]", style: { "border-width": 2.5, "border-color": colour("star") } },
+    { selector: "node[?colour]", style: { "background-color": "data(colour)" } },
+    { selector: "node.keyed", style: { "border-width": 4, "border-color": text } },
+    { selector: "node.bare", style: { label: "" } },
+    {
+      selector: "edge",
+      style: { width: 1, "line-color": colour("parent"), opacity: 0.55, "curve-style": "straight" },
+    },
+    {
+      selector: 'edge[kind = "prerequisite"]',
+      style: {
+        width: 1.8,
+        opacity: 0.85,
+        "line-color": colour("before"),
+        "target-arrow-color": colour("before"),
+        "target-arrow-shape": "triangle",
+        "arrow-scale": 0.9,
+      },
+    },
+    {
+      selector: 'edge[kind = "comparison"]',
+      style: { width: 1.6, opacity: 0.9, "line-color": colour("compare"), "line-style": "dashed" },
+    },
+    {
+      selector: 'edge[kind = "concept"]',
+      style: { width: 1.6, opacity: 0.9, "line-color": colour("concept"), "line-style": "dotted" },
+    },
+    { selector: ".dim", style: { opacity: 0.14 } },
+  ];
+}

@@ -1,0 +1,142 @@
+"""Topic: everything that was written about one topic, what it is linked with, and where to go next."""
+
+import streamlit as st
+
+from graph import Comparison, Topic
+from service import Service, wire
+from ui.links import asked_for, query
+from ui.session import guarded, known, service, toggle_known, topic_labels
+from ui.widgets.topic_card import badges, relations
+
+
+def go(topic_id: str) -> None:
+    """Turn the page to another topic."""
+    st.query_params["id"] = topic_id
+    st.session_state.topic = topic_id
+
+
+def unknown(asked: str) -> None:
+    """The page for an address that names no topic."""
+    from graph import nearest_ids
+
+    st.subheader("No topic with this address")
+    st.markdown(f"There is no `{asked}` in this atlas.")
+    labels = topic_labels()
+    near = nearest_ids(asked, labels, 5)
+    if near:
+        st.markdown("Did you mean")
+    for topic_id in near:
+        st.button(labels[topic_id], key=f"near-{topic_id}", type="tertiary", on_click=go, args=(topic_id,))
+    st.page_link("views/explore.py", label="Explore the atlas", icon=":material/hub:")
+
+
+def breadcrumb(atlas: Service, topic: Topic) -> None:
+    """The line above the topic, each step a way up."""
+    with st.container(horizontal=True, gap="xsmall", key="breadcrumb"):
+        for step in atlas.store.ancestors(topic.id):
+            st.button(f"{step.title} ›", key=f"up-{step.id}", type="tertiary", on_click=go, args=(step.id,))
+
+
+def text(topic: Topic) -> None:
+    """What was written."""
+    if not topic.summary:
+        st.info(
+            "The text of this topic is not written yet. Its place, its links and its demo are here.",
+            icon=":material/edit_note:",
+        )
+    st.markdown(topic.summary)
+    if topic.formula:
+        with st.container(border=True, key="formula"):
+            st.latex(topic.formula)
+    if topic.detail:
+        st.markdown(topic.detail)
+    if topic.outcomes:
+        st.markdown("**Afterwards you can**\n\n" + "\n".join(f"- {outcome}" for outcome in topic.outcomes))
+    if topic.misconception:
+        st.warning(f"**Often got wrong.** {topic.misconception}", icon=":material/lightbulb:")
+    if topic.aliases:
+        st.caption(f"Also called: {', '.join(topic.aliases)}")
+    if topic.as_of:
+        st.caption(f"Facts as of {topic.as_of}.")
+
+
+def comparison_table(atlas: Service, comparison: Comparison) -> None:
+    """A comparison as a table, what the sides share above it and the choice below."""
+    st.markdown(f"**{comparison.question}**\n\n{comparison.same}")
+    titles = [atlas.store.topic(side).title for side in comparison.between]
+    head = "| | " + " | ".join(titles) + " |\n|---|" + "---|" * len(titles)
+    rows = [
+        "| **{}** | {} |".format(aspect.name, " | ".join(_cell(value) for value in aspect.values))
+        for aspect in comparison.aspects
+    ]
+    st.markdown("\n".join([head, *rows]))
+    st.markdown(f"**Choose.** {comparison.choose}")
+
+
+def _cell(value: str) -> str:
+    return value.replace("|", "\\|").replace("\n", " ")
+
+
+def references(atlas: Service, topic: Topic) -> None:
+    """The works behind the text."""
+    if topic.refs:
+        st.markdown("**References**")
+        for work in atlas.references(topic.refs):
+            st.markdown(f"- [{wire.cite(work)}]({work.link})")
+
+
+def next_steps(topic: Topic) -> None:
+    """What one can do with the topic."""
+    with st.container(border=True, key="next-steps"):
+        st.markdown("**Next steps**")
+        if topic.demo:
+            st.page_link(
+                "views/demo.py",
+                label="Run the demo",
+                icon=":material/play_circle:",
+                query_params=query("demo", topic.id),
+            )
+            st.caption(topic.demo.look_at)
+        st.page_link(
+            "views/path.py", label="Build a study path", icon=":material/route:", query_params=query("path", topic.id)
+        )
+        st.page_link(
+            "views/explore.py", label="Show in the graph", icon=":material/hub:", query_params={"topic": topic.id}
+        )
+        st.toggle(
+            "I know this topic",
+            value=topic.id in known(),
+            key=f"known-{topic.id}",
+            on_change=toggle_known,
+            args=(topic.id,),
+            help="Study paths then leave it out with all that it needs, for as long as this visit lasts.",
+        )
+
+
+def page() -> None:
+    """The page."""
+    atlas = service()
+    labels = topic_labels()
+    asked = asked_for("topic", st.query_params) or st.session_state.get("topic") or next(iter(labels))
+    if asked not in labels:
+        unknown(asked)
+        return
+    topic = atlas.store.topic(asked)
+    st.session_state.topic = topic.id
+    left, right = st.columns([2, 1], gap="large")
+    with left:
+        breadcrumb(atlas, topic)
+        st.title(topic.title)
+        badges(atlas, topic)
+        text(topic)
+        for comparison in atlas.store.comparisons(topic.id):
+            with st.container(border=True):
+                comparison_table(atlas, comparison)
+        references(atlas, topic)
+    with right:
+        next_steps(topic)
+        with st.container(border=True, key="relations"):
+            relations(atlas, topic, "page", go, most=12)
+
+
+guarded(page)

@@ -1,0 +1,86 @@
+"""A topic beside a picture or a list: title, facts, summary, and the lists of what it is linked with."""
+
+from collections.abc import Callable, Sequence
+
+import streamlit as st
+
+from graph import Topic
+from service import Service
+
+
+def badges(service: Service, topic: Topic) -> None:
+    """The topic's facts in one row."""
+    needs = len(service.store.effective_prerequisites(topic.id))
+    unlocks = len(service.store.dependents(topic.id))
+    with st.container(horizontal=True, gap="xsmall"):
+        if topic.starred:
+            st.badge("supplementary", icon=":material/star:", color="yellow")
+        if topic.origin == "foundation":
+            st.badge("foundation", icon=":material/foundation:", color="gray")
+        if needs:
+            st.badge(f"{needs} prerequisite{'s' if needs > 1 else ''}", color="orange")
+        if unlocks:
+            st.badge(f"unlocks {unlocks}", color="green")
+        if topic.level:
+            st.badge(topic.level, color="violet")
+        if topic.minutes:
+            st.badge(f"about {topic.minutes} min", icon=":material/schedule:", color="gray")
+
+
+def place_of(topic: Topic) -> str:
+    """The titles above a topic, as one line."""
+    return " › ".join(topic.title_path[:-1]) or "Section"
+
+
+def relations(service: Service, topic: Topic, key: str, go: Callable[[str], None], most: int = 6) -> None:
+    """What to learn first, what the topic unlocks, its comparisons, twins and parts, as lists of buttons."""
+    store = service.store
+    before = {edge.before: edge.why for edge in store.effective_prerequisites(topic.id)}
+    after = {edge.after: edge.why for edge in store.dependents(topic.id)}
+    compared = {
+        other: comparison.question
+        for comparison in store.comparisons(topic.id)
+        for other in comparison.between
+        if other != topic.id
+    }
+    twins = {twin.id: "The same concept in another place." for twin in store.twins(topic.id)}
+    parts = {child.id: child.summary for child in store.children(topic.id)}
+    lists = [
+        ("Learn first", ":material/arrow_back:", before),
+        ("Unlocks", ":material/arrow_forward:", after),
+        ("Compare with", ":material/compare_arrows:", compared),
+        ("The same concept", ":material/join_inner:", twins),
+        ("Contains", ":material/account_tree:", parts),
+    ]
+    for heading, icon, found in lists:
+        if found:
+            _list(service, heading, icon, found, f"{key}-{heading}", go, most)
+    if not before:
+        st.caption("No prerequisites recorded: you can start here.")
+
+
+def _list(
+    service: Service,
+    heading: str,
+    icon: str,
+    found: dict[str, str],
+    key: str,
+    go: Callable[[str], None],
+    most: int,
+) -> None:
+    st.markdown(f"{icon} **{heading}** :gray[{len(found)}]")
+    rows: Sequence[str] = list(found)[:most]
+    with st.container(gap="xxsmall"):
+        for topic_id in rows:
+            title = service.store.topic(topic_id).title
+            st.button(
+                title,
+                key=f"{key}-{topic_id}",
+                help=found[topic_id] or None,
+                type="tertiary",
+                icon=":material/chevron_right:",
+                on_click=go,
+                args=(topic_id,),
+            )
+    if len(found) > most:
+        st.caption(f"and {len(found) - most} more")
