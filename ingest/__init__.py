@@ -1,6 +1,7 @@
 """Outlines and authored content in, one validated atlas out."""
 
 from ingest.corpus import Corpus, Place, atlas_of_outline, read_corpus, read_corpus_with_places
+from ingest.lint import lint
 from ingest.outline import Outline, OutlineTopic, parse_outline, read_outline, write_outline
 from ingest.problems import CorpusError, Problem
 
@@ -12,6 +13,7 @@ __all__ = [
     "Place",
     "Problem",
     "atlas_of_outline",
+    "lint",
     "parse_outline",
     "read_corpus",
     "read_corpus_with_places",

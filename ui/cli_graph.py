@@ -1,6 +1,7 @@
 """Commands about topics and the edges between them: topic, prereq, compare, path, export."""
 
 import sys
+from collections.abc import Sequence
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
@@ -90,9 +91,7 @@ def show_topic(topic: TopicName, json: AsJson = False) -> None:
         out.print(f"[dim]{plain(wire.cite(reference))} {reference.link}[/dim]")
 
 
-def _print_needs(
-    service: Service, heading: str, edges: "list[Prerequisite] | tuple[Prerequisite, ...]", before: bool
-) -> None:
+def _print_needs(service: Service, heading: str, edges: Sequence[Prerequisite], before: bool) -> None:
     if not edges:
         return
     out = console()
@@ -103,7 +102,7 @@ def _print_needs(
         out.print(f"  {plain(other.title)}{mark} [dim]{plain(other.id)}[/dim]\n    {plain(edge.why)}")
 
 
-def _print_topics(heading: str, topics: "list[Topic] | tuple[Topic, ...]") -> None:
+def _print_topics(heading: str, topics: Sequence[Topic]) -> None:
     if topics:
         out = console()
         out.print(f"\n[bold]{heading}[/bold]")

@@ -103,13 +103,14 @@ def neighbourhood_nodes(picture: Neighbourhood) -> list[Node]:
 
 def _ring_angles(ring: Mapping[Role, Sequence[str]]) -> dict[str, float]:
     """A direction for each neighbour: each role around its own direction, pushed aside where roles would overlap."""
-    present = [role for role in _CENTRE_OF_ROLE if role in ring]
-    widths = {role: max(14.0, _DEGREES_A_NODE * len(ring[role])) for role in present}
-    scale = min(1.0, 345.0 / sum(widths.values())) if widths else 1.0
-    widths = {role: width * scale for role, width in widths.items()}
-    centres = {role: _CENTRE_OF_ROLE[role] for role in present}
+    present: list[Role] = [role for role in _CENTRE_OF_ROLE if role in ring]
+    wanted = [max(14.0, _DEGREES_A_NODE * len(ring[role])) for role in present]
+    scale = min(1.0, 345.0 / sum(wanted)) if wanted else 1.0
+    widths: dict[Role, float] = {role: width * scale for role, width in zip(present, wanted, strict=True)}
+    centres: dict[Role, float] = {role: _CENTRE_OF_ROLE[role] for role in present}
+    following: list[Role] = [*present[1:], *present[:1]]
     for _ in range(60):
-        for one, other in zip(present, [*present[1:], present[0]], strict=True):
+        for one, other in zip(present, following, strict=True):
             if one == other:
                 continue
             turn = 360.0 if other == present[0] else 0.0

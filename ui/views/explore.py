@@ -97,7 +97,7 @@ def toolbar() -> tuple[str, list[EdgeKind], int]:
                 label_visibility="collapsed",
                 bind="query-params",
             )
-    chosen = [kind for name in kinds for kind in KINDS[name]]
+    chosen: list[EdgeKind] = [kind for name in kinds for kind in KINDS[name]]
     return view or VIEWS[0], chosen, REACH.index(reach or REACH[0]) + 1
 
 

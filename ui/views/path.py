@@ -43,7 +43,7 @@ def choices() -> tuple[str | None, int, bool]:
 
 def checklist(atlas: Service, path: StudyPath, sessions: tuple[Session, ...]) -> None:
     """The steps in order, each with its day, its reason and a mark for what is done."""
-    day_of = {}
+    day_of: dict[int, int] = {}
     for session in sessions:
         day_of.setdefault(session.step.number, session.day)
     number_of = {step.topic.id: step.number for step in path.steps}

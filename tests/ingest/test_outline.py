@@ -1,0 +1,164 @@
+import csv
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest import CorpusError, Outline, parse_outline, read_outline, write_outline
+from ingest.outline import Format, OutlineTopic
+from ingest.slug import sibling_slugs, slug
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = Path(__file__).parent / "golden" / "topics.tsv"
+FORMATS: list[Format] = ["tree", "indent", "markdown", "opml"]
+
+
+def essence(outline: Outline) -> list[tuple[int, bool, str, str, tuple[str, ...]]]:
+    """What must survive a round trip: everything but line numbers."""
+    return [(t.depth, t.starred, t.id, t.title, t.title_path) for t in outline.topics]
+
+
+def test_the_shipped_outline_reads_as_the_golden_file_says() -> None:
+    with GOLDEN.open(encoding="utf-8") as file:
+        golden = [tuple(row) for row in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)][1:]
+    found = [
+        (str(t.line), str(t.depth), str(int(t.starred)), t.id, t.title, " > ".join(t.title_path))
+        for t in read_outline(ROOT / "corpus" / "outline.txt").topics
+    ]
+    assert len(found) == 2063
+    assert found == golden
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_shipped_outline_survives_every_format(kind: Format) -> None:
+    outline = read_outline(ROOT / "corpus" / "outline.txt")
+    again = parse_outline(write_outline(outline, kind).encode())
+    assert again.title == outline.title
+    assert essence(again) == essence(outline)
+
+
+words = st.text(
+    st.characters(categories=["L", "N"], include_characters=" ()-&√ₖβ/.,:'\"<>+="), min_size=1, max_size=20
+).map(lambda text: " ".join(text.split()))
+titles = words.filter(lambda text: any(sign.isalpha() for sign in text) and text[0].isalpha())
+
+
+@st.composite
+def outlines(draw: st.DrawFn) -> str:
+    """A random outline as a canonical tree with its starred topics."""
+    lines: list[OutlineTopic] = []
+    depth = -1
+    for _ in range(draw(st.integers(1, 25))):
+        depth = draw(st.integers(0, min(depth + 1, 6)))
+        lines.append(OutlineTopic(0, depth, draw(st.booleans()), "", draw(titles), ()))
+    return write_outline(Outline(draw(titles), tuple(lines)), "tree")
+
+
+@given(outlines(), st.sampled_from(FORMATS))
+def test_a_random_outline_survives_every_format(text: str, kind: Format) -> None:
+    outline = parse_outline(text.encode())
+    again = parse_outline(write_outline(outline, kind).encode())
+    assert essence(again) == essence(outline)
+    assert again.title == outline.title
+
+
+@given(outlines())
+def test_ids_are_unique_and_follow_the_hierarchy(text: str) -> None:
+    topics = parse_outline(text.encode()).topics
+    ids = [topic.id for topic in topics]
+    assert len(set(ids)) == len(ids)
+    seen: set[str] = set()
+    for topic in topics:
+        assert topic.parent is None or topic.parent in seen
+        assert topic.id.count("/") == topic.depth
+        seen.add(topic.id)
+
+
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        ("Scaling by √dₖ", "scaling-by-sqrt-dk"),
+        ("KL Divergence", "kl-divergence"),
+        ("Noise Schedule (βₜ)", "noise-schedule-beta-t"),
+        ("Encoder ↔ Decoder", "encoder-to-decoder"),
+        ("Naïve Bayes & Co", "naive-bayes-and-co"),
+        ("R² = 95%", "r-squared-equals-95-percent"),
+        ("16 × 16", "16-x-16"),
+    ],
+)
+def test_signs_are_spelled_in_slugs(title: str, expected: str) -> None:
+    assert slug(title) == expected
+
+
+def test_parenthesised_parts_count_only_where_siblings_would_read_alike() -> None:
+    assert sibling_slugs(["Variance (σ²)", "Mean"]) == ["variance", "mean"]
+    assert sibling_slugs(["Loss (G)", "Loss (D)"]) == ["loss-g", "loss-d"]
+    assert sibling_slugs(["Loss", "Loss", "Loss"]) == ["loss", "loss-2", "loss-3"]
+
+
+def problems_of(text: str | bytes) -> list[tuple[int, str, str]]:
+    data = text if isinstance(text, bytes) else text.encode()
+    with pytest.raises(CorpusError) as caught:
+        parse_outline(data, "my.txt")
+    assert all(problem.file == "my.txt" for problem in caught.value.problems)
+    return [(problem.line, problem.what, problem.instead) for problem in caught.value.problems]
+
+
+def test_a_skipped_level_is_reported_with_its_line_and_the_way_out() -> None:
+    ((line, what, instead),) = problems_of("## A\n├── B\n│   │   └── C\n")
+    assert (line, what) == (3, "a skipped level: level 3 under level 1")
+    assert instead == "Move it to level 2, or give it the parent that is missing."
+
+
+def test_all_problems_of_a_file_are_reported_at_once() -> None:
+    found = problems_of("## A\n├── B\n│   │   └── C\n├── \n\t├── D\n├─ E\n nonsense\n")
+    assert [line for line, _, _ in found] == [3, 4, 5, 7]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "what"),
+    [
+        ("", 1, "no topic found"),
+        ("# Only a title\n", 1, "no topic found"),
+        ("├── B\n", 1, "a topic before any section"),
+        ("## \n├── B\n", 1, "a topic without a title"),
+        ("## A\n├── *\n", 2, "a topic without a title"),
+        ("## A\n\t├── B\n", 2, "a tab in the tree"),
+        ("## A\n   ├── B\n", 2, "this is no line of the tree"),
+        ("## A\n  B\n    C\n   D\n", 4, "3 columns of indentation fit no level"),
+        ("## A\n    B\n \tC\n", 3, "tabs and spaces mixed in the indentation"),
+        ("## A\n- B\nprose\n", 3, "neither a heading nor a bullet"),
+        ("## A\n#### B\n", 2, "a skipped level"),
+        ("## A\n├── " + "x" * 501 + "\n", 2, "a title of 501 characters"),
+        (b"\x00\x01binary", 1, "this is a binary file"),
+        (b"## A\n\xe9\n", 2, "byte 0xe9 is not UTF-8"),
+        ("<opml><body><outline text='A'>", 1, "not well-formed XML"),
+        ("<opml><body><outline text=''/></body></opml>", 1, "a topic without a title"),
+        ("<!DOCTYPE x [<!ENTITY a 'aa'>]><opml/>", 1, "a document type or entity declaration"),
+    ],
+)
+def test_each_kind_of_bad_outline_says_what_and_where(text: str | bytes, line: int, what: str) -> None:
+    found = problems_of(text)
+    assert found[0][0] == line
+    assert what in found[0][1]
+
+
+def test_an_outline_that_is_too_deep_is_refused() -> None:
+    deep = "".join("  " * level + "- x\n" for level in range(40))
+    assert any("deeper than 32 levels" in what for _, what, _ in problems_of("## A\n" + deep))
+
+
+def test_a_file_that_is_not_there_is_one_clear_problem(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="cannot be read: No such file"):
+        read_outline(tmp_path / "none.txt")
+
+
+def test_an_outline_by_indentation_reads_like_the_tree() -> None:
+    tree = "## A\n├── B*\n│   └── C\n└── D\n"
+    indented = "## A\n  B*\n    C\n  D\n"
+    tabs = "## A\n\tB*\n\t\tC\n\tD\n"
+    markdown = "## A\n### B*\n- C\n### D\n"
+    expected = essence(parse_outline(tree.encode()))
+    for other in (indented, tabs, markdown):
+        assert essence(parse_outline(other.encode())) == expected
