@@ -1,16 +1,23 @@
 """Topics found by words and by meaning. Loads neither the encoder nor FAISS: `service` imports those by module."""
 
+from search.answer import Answer, Answerer, AspectRow, AspectTable, Sentence
 from search.errors import EmptyQuery, IndexUnreadable, ModelUnavailable, QueryRefused, QueryTooLong
 from search.filters import Filters
+from search.intent import Intent
 from search.lexical import LexicalIndex
 from search.passages import Passage, PassageField, passages_of
 from search.searcher import Hit, QueryEncoder, Ranking, Searcher
 
 __all__ = [
+    "Answer",
+    "Answerer",
+    "AspectRow",
+    "AspectTable",
     "EmptyQuery",
     "Filters",
     "Hit",
     "IndexUnreadable",
+    "Intent",
     "LexicalIndex",
     "ModelUnavailable",
     "Passage",
@@ -20,5 +27,6 @@ __all__ = [
     "QueryTooLong",
     "Ranking",
     "Searcher",
+    "Sentence",
     "passages_of",
 ]

@@ -14,6 +14,10 @@ LABELS: tuple[PassageField, ...] = ("title", "label", "path")
 """Three views of a topic's place, which every topic has: alone, with its parent, with all its ancestors."""
 
 
+SHORTEST_PART = 200
+"""Characters, from which a paragraph of a detail stands alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Passage:
     """One piece of text of one topic, as it is embedded and indexed.
@@ -34,7 +38,7 @@ class Passage:
 def passages_of(atlas: Atlas) -> list[Passage]:
     """Return every passage of every topic, topics in the atlas's order, fields in the order of `PassageField`.
 
-    A topic without text has its three labels. Each paragraph of a detail is a passage.
+    A topic without text has its three labels. A detail is cut between paragraphs.
     """
     return [passage for topic in atlas.topics for passage in _cut(topic)]
 
@@ -49,9 +53,8 @@ def _cut(topic: Topic) -> Iterator[Passage]:
     # Running text seldom repeats the title, and "it" alone says nothing: the title leads it.
     if topic.summary:
         yield passage("summary", f"{topic.title}: {topic.summary}")
-    for paragraph in topic.detail.split("\n\n"):
-        if paragraph.strip():
-            yield passage("detail", f"{topic.title}: {paragraph.strip()}")
+    for part in _parts(topic.detail):
+        yield passage("detail", f"{topic.title}: {part}")
     for alias in topic.aliases:
         yield passage("alias", alias)
     for question in topic.questions:
@@ -62,3 +65,15 @@ def _cut(topic: Topic) -> Iterator[Passage]:
         yield passage("formula", f"{topic.title}: {topic.formula}")
     if topic.demo is not None and topic.demo.look_at:
         yield passage("look_at", f"{topic.title}: {topic.demo.look_at}")
+
+
+def _parts(detail: str) -> Iterator[str]:
+    """The paragraphs of a detail, short ones joined with what follows: a heading alone matches everything."""
+    part = ""
+    for paragraph in detail.split("\n\n"):
+        part = f"{part}\n\n{paragraph.strip()}".strip()
+        if len(part) >= SHORTEST_PART:
+            yield part
+            part = ""
+    if part:
+        yield part

@@ -1,8 +1,8 @@
 """Topics for a query: by meaning and by words, fused, one hit for each concept."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -26,10 +26,16 @@ LONGEST_QUERY = 1_000
 DEPTH = 300
 """Passages taken from the search by meaning: enough for every topic that can still come into the first ten."""
 
-MEANING, WORDS = 1.0, 1.0
+RECENT_QUERIES = 256
+"""Whose vectors are kept: the encoder takes most of a search, and an answer asks for the same query several times."""
+
+MEANING, WORDS = 1.5, 1.0
 """Weights of the two rankings in the fusion."""
 
-ENOUGH = 0.56
+MEANING_OF_SYMBOLS = 0.3
+"""Weight of the search by meaning for a query of symbols alone: of "beta_t" the encoder knows little."""
+
+ENOUGH = 0.57
 """Evidence, best cosine + best BM25 score / 50, below which a query counts as foreign to the atlas."""
 
 ENOUGH_WORDS = 3.0
@@ -116,6 +122,7 @@ class Searcher:
         self._dense = dense
         self._lexical = lexical
         self._passages = passages
+        self._vector = lru_cache(RECENT_QUERIES)(self._encode)
         self._topics = {topic.id: number for number, topic in enumerate(store.topics())}
         self._owner = np.array([self._topics[passage.topic] for passage in passages], dtype=np.int64)  # topic numbers
         self._is_label = np.array([passage.field in LABELS for passage in passages], dtype=np.bool_)
@@ -132,11 +139,13 @@ class Searcher:
         read, corrections = correct(query, unknown, self._speller.read) if unknown else (query, {})
         if corrections:
             words = words_of_query(read)
+        words = [self._as_symbol(word) for word in words]
         by_words = self._by_words(words, among)
         by_meaning = self._by_meaning(read, among)
         lists = [RankedList(by_words.topics, WORDS)]
         if by_meaning is not None:
-            lists.append(RankedList(by_meaning.topics, MEANING))
+            only_symbols = all(word.is_symbol or word.is_pair for word in words)
+            lists.append(RankedList(by_meaning.topics, MEANING_OF_SYMBOLS if only_symbols else MEANING))
         fused = fuse_rankings(lists)
         hits = tuple(self._hits(fused, words, by_words, by_meaning, k))
         is_foreign = self._is_foreign(words, by_words, by_meaning)
@@ -148,6 +157,22 @@ class Searcher:
             corrections=tuple(corrections.items()),
             meaning_off=by_meaning is None,
         )
+
+    def passages_about(self, query: str, topic_id: str) -> list[tuple[Passage, float]]:
+        """Return the passages of one topic with how near they are to a query, nearest first.
+
+        Nearness is the cosine, or BM25 without an encoder. Raises TopicNotFound.
+        """
+        self._store.topic(topic_id)
+        among = np.flatnonzero(self._owner == self._topics[topic_id])
+        if self._encoder is not None and self._dense is not None:
+            cosines, numbers = self._dense.search(self._vector(query), len(among), among)
+            return [
+                (self._passages[number], cosine) for number, cosine in zip(numbers[0], cosines[0].tolist(), strict=True)
+            ]
+        scores = self._lexical.scores(dict.fromkeys(form for word in words_of_query(query) for form in word.forms))
+        order = among[np.argsort(-scores[among], kind="stable")]
+        return [(self._passages[number], float(scores[number])) for number in order]
 
     def _admitted(self, filters: Filters | None) -> NDArray[np.int64] | None:
         """Numbers of the passages that a search may find; None for all."""
@@ -180,7 +205,7 @@ class Searcher:
         """Topics by the cosine of their passage nearest to the query; None without an encoder or vectors."""
         if self._encoder is None or self._dense is None:
             return None
-        cosines, numbers = self._dense.search(self._encoder.encode([query]), DEPTH, among)
+        cosines, numbers = self._dense.search(self._vector(query), DEPTH, among)
         best: dict[int, int] = {}
         scores: dict[int, float] = {}
         for cosine, passage in zip(cosines[0].tolist(), numbers[0].tolist(), strict=True):
@@ -250,10 +275,20 @@ class Searcher:
         singles = [word for word in words if not word.is_pair]
         return bool(singles) and all(self._lexical.matched(passage, word.forms) for word in singles)
 
+    def _as_symbol(self, word: QueryWord) -> QueryWord:
+        """A symbol that the atlas has as a whole is looked up as that alone: βₜ is not the β of another formula."""
+        if word.is_symbol and word.forms[-1] in self._lexical:
+            return replace(word, forms=word.forms[-1:])
+        return word
+
     def _is_known(self, word: QueryWord) -> bool:
         if any(form in self._lexical for form in word.forms):
             return True
         return self._encoder is not None and self._encoder.knows(word.typed.casefold())
+
+    def _encode(self, query: str) -> NDArray[np.float32]:
+        assert self._encoder is not None  # noqa: S101 (both callers have asked)
+        return self._encoder.encode([query])
 
     @cached_property
     def _speller(self) -> Speller:

@@ -1,0 +1,336 @@
+"""Answers made of the atlas's own sentences, each cited to its topic and references."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from graph import Comparison, DemoLink, GraphStore, Prerequisite, Topic
+from search.intent import Intent, intent_of, sides_of, subject_of
+from search.passages import Passage, PassageField
+from search.searcher import Hit, Ranking, Searcher
+from search.sentences import prose_of, sentences_of
+from search.words import words_of, words_of_query
+
+MOST_SENTENCES = 6
+RELATED = 5
+
+TEXTS: tuple[PassageField, ...] = ("summary", "detail", "misconception")
+"""Fields that hold sentences."""
+
+NEARER = 0.05
+"""How much nearer (cosine) a detail or a misconception must be than the summary to lead the answer."""
+
+_FORMULA = re.compile(
+    r"formula|equation|\bmath|deriv|comput|calculat|symbol|closed form|\bloss\b|objective", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One sentence of the atlas, with the topic that it stands in and the references of that topic."""
+
+    text: str
+    topic: str
+    refs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AspectRow:
+    """One row of a comparison's table: a value for each side."""
+
+    aspect: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AspectTable:
+    """An authored comparison as an answer shows it: titles and topic ids of the sides, and a row for each aspect."""
+
+    comparison: str
+    topics: tuple[str, ...]
+    titles: tuple[str, ...]
+    rows: tuple[AspectRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the atlas says to a question.
+
+    `topic` is the one that answers; `formula` is its LaTeX where it is the point. `note` says, in one sentence, what an
+    answer lacks and where to go on. With `abstained` there are no sentences: the question is foreign to the atlas, or
+    the text that would answer it is not written yet (`topic` then names whose), and `nearest` are topics to turn to.
+    `ranked` are the topics that the search found, best first.
+    """
+
+    question: str
+    intent: Intent
+    sentences: tuple[Sentence, ...] = ()
+    topic: str | None = None
+    formula: str = ""
+    table: AspectTable | None = None
+    demo: DemoLink | None = None
+    related: tuple[str, ...] = ()
+    abstained: bool = False
+    nearest: tuple[str, ...] = ()
+    note: str = ""
+    ranked: tuple[str, ...] = ()
+    meaning_off: bool = False
+
+    @property
+    def text(self) -> str:
+        """The sentences as one paragraph."""
+        return " ".join(sentence.text for sentence in self.sentences)
+
+    @property
+    def citations(self) -> tuple[str, ...]:
+        """The topics that carry the answer, in the order of their first sentence."""
+        sides = () if self.table is None else self.table.topics
+        return tuple(dict.fromkeys([*(sentence.topic for sentence in self.sentences), *sides]))
+
+
+class Answerer:
+    """Answers questions from one atlas, through its search. Safe to share between threads."""
+
+    def __init__(self, store: GraphStore, searcher: Searcher) -> None:
+        self._store = store
+        self._searcher = searcher
+
+    def ask(self, question: str) -> Answer:
+        """Return an answer of at most six sentences, or an abstention. Raises EmptyQuery or QueryTooLong."""
+        intent = intent_of(question)
+        ranking = self._searcher.search(question)
+        answer = Answer(
+            question,
+            intent,
+            ranked=tuple(hit.topic.id for hit in ranking.hits),
+            meaning_off=ranking.meaning_off,
+        )
+        if ranking.abstained:
+            return replace(
+                answer,
+                abstained=True,
+                nearest=tuple(hit.topic.id for hit in ranking.nearest),
+                note="The atlas does not cover this question.",
+            )
+        match intent:
+            case "comparison":
+                answer = self._compare(answer, ranking)
+            case "prerequisites" | "path":
+                answer = self._prerequisites(answer, self._on_subject(question, ranking))
+            case "list":
+                answer = self._list(answer, ranking)
+            case "demo":
+                answer = self._demo(answer, self._on_subject(question, ranking))
+            case "definition" | "why" | "how" | "number":
+                answer = self._explain(answer, ranking)
+        told = {answer.topic, *answer.citations, *answer.nearest}
+        return replace(answer, related=tuple(each for each in answer.ranked if each not in told)[:RELATED])
+
+    def _on_subject(self, question: str, ranking: Ranking) -> Ranking:
+        """The ranking for what the question is about, without the words that ask for it."""
+        found = self._searcher.search(subject_of(question))
+        return ranking if found.abstained else found
+
+    # Explanations
+
+    def _explain(self, answer: Answer, ranking: Ranking) -> Answer:
+        """Sentences of the best topic: its nearest passage leads, its summary stands by."""
+        topic = self._written_place(ranking.hits[0].topic)
+        if topic is None:
+            return self._unwritten(answer, ranking.hits[0].topic, ranking)
+        texts = [(p, near) for p, near in self._searcher.passages_about(answer.question, topic.id) if p.field in TEXTS]
+        summary = sentences_of(topic.summary)
+        lead = self._lead(topic, texts) if answer.intent != "definition" else []
+        chosen = [*lead, *summary][:MOST_SENTENCES] if lead else summary[:MOST_SENTENCES]
+        if not lead and answer.intent in ("why", "how", "number"):
+            chosen.extend(self._further(answer, topic, chosen)[: max(0, MOST_SENTENCES - len(chosen))])
+        return self._with_topic(answer, topic, chosen)
+
+    def _lead(self, topic: Topic, texts: Sequence[tuple[Passage, float]]) -> list[str]:
+        """Up to three sentences of a detail or a misconception that is clearly nearer to it than the summary."""
+        of_summary = next((near for passage, near in texts if passage.field == "summary"), 0.0)
+        if not texts or texts[0][0].field == "summary" or texts[0][1] < of_summary + NEARER:
+            return []
+        text = texts[0][0].text.removeprefix(f"{topic.title}: ")
+        return (sentences_of(text) if texts[0][0].field == "misconception" else prose_of(text))[:3]
+
+    def _further(self, answer: Answer, topic: Topic, told: Iterable[str]) -> list[str]:
+        """Up to two sentences of the detail that bring words of the question which are not told yet; in their order.
+
+        For a question about a number, sentences with digits only.
+        """
+        asked = {form for word in words_of_query(answer.question) for form in word.forms}
+        missing = asked - {word for sentence in told for word in words_of(sentence)}
+        sentences = [
+            sentence
+            for sentence in prose_of(topic.detail)
+            if answer.intent != "number" or any(sign.isdigit() for sign in sentence)
+        ]
+        gains = {sentence: len(missing.intersection(words_of(sentence))) for sentence in sentences}
+        best = sorted((s for s in gains if gains[s]), key=lambda s: -gains[s])[:2]
+        return [sentence for sentence in sentences if sentence in best]
+
+    def _with_topic(self, answer: Answer, topic: Topic, sentences: Iterable[str]) -> Answer:
+        asks_for_formula = bool(_FORMULA.search(answer.question)) or any(
+            word.is_symbol for word in words_of_query(answer.question)
+        )
+        return replace(
+            answer,
+            topic=topic.id,
+            sentences=_cited(topic, sentences),
+            formula=topic.formula if asks_for_formula or answer.intent in ("definition", "how") else "",
+            demo=topic.demo,
+        )
+
+    def _written_place(self, topic: Topic) -> Topic | None:
+        """The topic, or where it has no text the first of its twins that has."""
+        return next((place for place in (topic, *self._store.twins(topic.id)) if place.summary), None)
+
+    def _unwritten(self, answer: Answer, topic: Topic, ranking: Ranking) -> Answer:
+        """The honest answer where the topic was found and its text is not there: who else may help."""
+        written = self._relatives(topic, ranking)
+        note = f"The text of “{' › '.join(topic.title_path)}” is not written yet."
+        if written:
+            note += f" Nearest topic with a text: “{' › '.join(written[0].title_path)}”."
+        demo = f" Its demo can be looked at: {topic.demo.demo}." if topic.demo is not None else ""
+        return replace(
+            answer,
+            abstained=True,
+            topic=topic.id,
+            demo=topic.demo,
+            nearest=tuple(
+                dict.fromkeys([*(each.id for each in written), *(hit.topic.id for hit in ranking.hits[1:3])])
+            ),
+            note=note + demo,
+        )
+
+    def _relatives(self, topic: Topic, ranking: Ranking) -> list[Topic]:
+        """Up to three topics with a text: the topic's ancestors, nearest first, then other hits of the search."""
+        others = [*reversed(self._store.ancestors(topic.id)), *(hit.topic for hit in ranking.hits[1:])]
+        written = {place.id: place for place in map(self._written_place, others) if place is not None}
+        return list(written.values())[:3]
+
+    # Comparisons
+
+    def _compare(self, answer: Answer, ranking: Ranking) -> Answer:
+        """The authored table of the two sides; without one, what each side's own text says."""
+        sides = self._sides(answer.question, ranking)
+        if comparison := self._authored(sides, ranking):
+            return self._tabulated(answer, comparison)
+        if len(sides) < 2:
+            return self._explain(answer, ranking)
+        written = [place for place in map(self._written_place, sides) if place is not None]
+        titles = " and ".join(f"“{side.title}”" for side in sides)
+        if len(written) < len(sides):
+            missing = next(side for side in sides if self._written_place(side) is None)
+            unwritten = self._unwritten(answer, missing, ranking)
+            nearest = tuple(dict.fromkeys([*(side.id for side in sides), *unwritten.nearest]))
+            note = f"Nobody has compared {titles} yet. {unwritten.note}"
+            return replace(unwritten, note=note, nearest=nearest)
+        told = [sentence for place in written for sentence in _cited(place, sentences_of(place.summary)[:3])]
+        note = f"Nobody has compared {titles} yet; this is what the atlas says of each."
+        return replace(answer, topic=written[0].id, sentences=tuple(told), note=note)
+
+    def _sides(self, question: str, ranking: Ranking) -> list[Topic]:
+        """The topics that a question sets side by side, where its wording tells; else none."""
+        worded = sides_of(question)
+        if worded is None:
+            return []
+        found = [self._searcher.search(side, k=1) for side in worded]
+        topics = [(each.hits or each.nearest)[0].topic for each in found if each.hits or each.nearest]
+        near = {hit.topic.id for hit in ranking.hits}
+        told = [topic for topic, each in zip(topics, found, strict=False) if each.hits or topic.id in near]
+        distinct = {topic.id: topic for topic in told}
+        return list(distinct.values()) if len(distinct) == 2 else []
+
+    def _authored(self, sides: Sequence[Topic], ranking: Ranking) -> Comparison | None:
+        """The comparison of both sides (or their twins); else the one with two of the first hits as sides."""
+        if len(sides) == 2:
+            one, other = (self._places(side.id) for side in sides)
+            for place in sorted(one):
+                for comparison in self._store.comparisons(place):
+                    if one & {*comparison.between} and other & {*comparison.between}:
+                        return comparison
+        hits: Sequence[Hit] = ranking.hits[:5]
+        first = [self._places(hit.topic.id) for hit in hits]
+        for places in first[:2]:
+            for place in sorted(places):
+                for comparison in self._store.comparisons(place):
+                    if sum(bool(found & {*comparison.between}) for found in first) > 1:
+                        return comparison
+        return None
+
+    def _places(self, topic_id: str) -> set[str]:
+        return {topic_id, *(twin.id for twin in self._store.twins(topic_id))}
+
+    def _tabulated(self, answer: Answer, comparison: Comparison) -> Answer:
+        sides = [self._store.topic(side) for side in comparison.between]
+        table = AspectTable(
+            comparison.id,
+            comparison.between,
+            tuple(side.title for side in sides),
+            tuple(AspectRow(aspect.name, aspect.values) for aspect in comparison.aspects),
+        )
+        same = [Sentence(text, sides[0].id, comparison.refs) for text in sentences_of(comparison.same)]
+        choose = [Sentence(text, sides[-1].id, comparison.refs) for text in sentences_of(comparison.choose)]
+        kept = (*same[:2], *choose[: MOST_SENTENCES - 2])
+        return replace(answer, topic=sides[0].id, sentences=kept, table=table, demo=sides[0].demo)
+
+    # Prerequisites, lists, demos
+
+    def _prerequisites(self, answer: Answer, ranking: Ranking) -> Answer:
+        """Each direct prerequisite of the best topic with its reason; what is needed comes before what helps."""
+        topic = ranking.hits[0].topic
+        edges = self._store.effective_prerequisites(topic.id)
+        by_need = sorted(
+            edges, key=lambda edge: (edge.strength != "needed", -len(edge.after))
+        )  # its own, then inherited
+        told = [self._reason(edge) for edge in _each_once(by_need)]
+        order = f"The whole order of study: genatlas path {topic.id}"
+        if not told:
+            note = f"“{topic.title}” needs no other topic of the atlas first, as far as is written. {order}"
+            return replace(self._explain(answer, ranking), note=note)
+        return replace(answer, topic=topic.id, sentences=tuple(told[:MOST_SENTENCES]), note=order)
+
+    def _reason(self, edge: Prerequisite) -> Sentence:
+        before = self._store.topic(edge.before)
+        helpful = " (helpful, not needed)" if edge.strength == "helpful" else ""
+        return Sentence(f"{before.title}{helpful}: {edge.why}", before.id, self._store.topic(edge.after).refs)
+
+    def _list(self, answer: Answer, ranking: Ranking) -> Answer:
+        """The subtopics of the first topic that has some, each with its first sentence where it is written."""
+        for hit in ranking.hits[:3]:
+            parts = self._store.children(hit.topic.id)
+            if len(parts) > 1:
+                lead = _cited(hit.topic, sentences_of(hit.topic.summary)[:1])
+                items = [item for part in parts for item in _cited(part, [_item(part)])]
+                return replace(answer, topic=hit.topic.id, sentences=(*lead, *items), demo=hit.topic.demo)
+        return self._explain(answer, ranking)
+
+    def _demo(self, answer: Answer, ranking: Ranking) -> Answer:
+        """The demo of the first topic that has one, and what to look at in it."""
+        topic = next((hit.topic for hit in ranking.hits if hit.topic.demo is not None), None)
+        if topic is None or topic.demo is None:
+            return replace(self._explain(answer, ranking), note="No demo shows this.")
+        shown = f"{topic.demo.look_at.rstrip('.')}."
+        run = f"To run it: genatlas demo run {topic.demo.demo}"
+        return replace(answer, topic=topic.id, sentences=_cited(topic, [shown]), demo=topic.demo, note=run)
+
+
+def _cited(topic: Topic, sentences: Iterable[str]) -> tuple[Sentence, ...]:
+    return tuple(Sentence(text, topic.id, topic.refs) for text in dict.fromkeys(sentences))
+
+
+def _item(topic: Topic) -> str:
+    first = sentences_of(topic.summary)[:1]
+    return f"{topic.title}: {first[0]}" if first else f"{topic.title}."
+
+
+def _each_once(edges: Iterable[Prerequisite]) -> Iterator[Prerequisite]:
+    """The edges, the first for each topic, and one alternative of an either-or."""
+    told: set[str] = set()
+    for edge in edges:
+        names = {edge.before} if edge.group is None else {edge.before, f"group {edge.group}"}
+        if not told & names:
+            yield edge
+        told |= names
