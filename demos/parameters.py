@@ -111,7 +111,8 @@ def _read(parameter: Parameter, value: object) -> Cell:
             inside = number is not None and _low(parameter) <= number <= _high(parameter)
             read, wanted = (number if inside else None), _range(parameter, is_number=number is not None)
     if read is None:
-        raise ValueError(f"{parameter.name} must be {wanted}, got {'nothing' if text in ('', None) else value}")
+        shown = f'"{value}"' if isinstance(value, str) else value
+        raise ValueError(f"{parameter.name} must be {wanted}, got {'nothing' if text in ('', None) else shown}")
     return str(read) if parameter.kind == "choice" else cast(Cell, read)
 
 

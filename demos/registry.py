@@ -83,7 +83,7 @@ def find_demo(demo_id: str, folder: Path = DEMOS) -> DemoSpec:
         return _read_demo(by_id[demo_id])
     from rapidfuzz import process  # only where an id is wrong
 
-    raise DemoNotFound(demo_id, [hit for hit, _, _ in process.extract(demo_id, by_id, limit=3, score_cutoff=60)])
+    raise DemoNotFound(demo_id, [hit for hit, _, _ in process.extract(demo_id, list(by_id), limit=3, score_cutoff=60)])
 
 
 def _family_order(family: str) -> tuple[int, str]:

@@ -31,7 +31,7 @@ class Params(DemoParams):
     seed: int = Field(0, ge=0, le=9999, description="Seed of the Gaussians and of all samples")
 
     presets: ClassVar[Mapping[str, Preset]] = {
-        "few-samples": Preset("A hundred samples cannot tell whether the formula is right", {"samples": 100}),
+        "few-samples": Preset("A hundred samples may miss by more than 2 %: try other seeds", {"samples": 100}),
         "score-function": Preset("Without the reparameterisation trick gradients are noise", {"estimator": "score"}),
         "cover": Preset("Forward KL spreads q over both modes and what lies between", {"direction": "forward"}),
         "choose": Preset("Reverse KL puts q on one mode and forgets the other", {"direction": "reverse"}),
