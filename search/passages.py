@@ -38,7 +38,8 @@ class Passage:
 def passages_of(atlas: Atlas) -> list[Passage]:
     """Return every passage of every topic, topics in the atlas's order, fields in the order of `PassageField`.
 
-    A topic without text has its three labels. A detail is cut between paragraphs.
+    A topic without text has its three labels, and as an alias the abbreviation that its title may hold. A detail is
+    cut between paragraphs.
     """
     return [passage for topic in atlas.topics for passage in _cut(topic)]
 
@@ -55,7 +56,7 @@ def _cut(topic: Topic) -> Iterator[Passage]:
         yield passage("summary", f"{topic.title}: {topic.summary}")
     for part in _parts(topic.detail):
         yield passage("detail", f"{topic.title}: {part}")
-    for alias in topic.aliases:
+    for alias in dict.fromkeys([*_short_names(topic.title), *topic.aliases]):
         yield passage("alias", alias)
     for question in topic.questions:
         yield passage("question", question)
@@ -65,6 +66,14 @@ def _cut(topic: Topic) -> Iterator[Passage]:
         yield passage("formula", f"{topic.title}: {topic.formula}")
     if topic.demo is not None and topic.demo.look_at:
         yield passage("look_at", f"{topic.title}: {topic.demo.look_at}")
+
+
+def _short_names(title: str) -> Iterator[str]:
+    """The abbreviation in a title with parentheses, on either side: of "Conditional GAN (cGAN)", "BERT (Bi…)"."""
+    outside, parenthesis, rest = title.partition("(")
+    for name in (outside.strip(), rest.partition(")")[0].strip()):
+        if parenthesis and " " not in name and sum(sign.isupper() for sign in name) > 1:
+            yield name
 
 
 def _parts(detail: str) -> Iterator[str]:
