@@ -122,7 +122,8 @@ class _TextReader:
         self._kind = kind
         self._problems = problems
         self._heading = 0
-        self._indents: list[int] = []
+        self._base: int | None = None  # columns of the first line under a heading, and of each level below it
+        self._step = 0
 
     def read(self, text: str) -> tuple[str, list[_Line]]:
         """The outline's title and its lines, problems noted on the way."""
@@ -149,7 +150,7 @@ class _TextReader:
         self._problems.append(Problem(self._name, number, what, instead))
 
     def _read_heading(self, number: int, marks: str, text: str) -> _Line | None:
-        self._indents = []
+        self._base, self._step = None, 0
         level = len(marks) - 2
         if level < 0 or (level > 0 and self._kind != "markdown"):
             self._problem(number, f'a heading "{marks}" here', 'Sections are "## Title"; the title "# …" stands first.')
@@ -183,16 +184,16 @@ class _TextReader:
                 self._problem(number, f'"{text[:40]}" is neither a heading nor a bullet', f'Write "- {text[:40]}".')
                 return None
             text = bullet[1] or ""
-        while self._indents and len(indent) < self._indents[-1]:
-            self._indents.pop()
-        if not self._indents or len(indent) > self._indents[-1]:
-            self._indents.append(len(indent))
-        step = self._indents[1] - self._indents[0] if len(self._indents) > 1 else 0
-        if step and (len(indent) - self._indents[0]) % step:
-            wanted = self._indents[0] + round((len(indent) - self._indents[0]) / step) * step
+        if self._base is None:
+            self._base = len(indent)
+        deeper = len(indent) - self._base
+        if deeper and not self._step:
+            self._step = abs(deeper)
+        if deeper < 0 or (self._step and deeper % self._step):
+            wanted = self._base + max(0, round(deeper / self._step)) * self._step
             self._problem(number, f"{len(indent)} columns of indentation fit no level", f"Indent by {wanted} columns.")
             return None
-        level = (len(indent) - self._indents[0]) // step if step else len(self._indents) - 1
+        level = deeper // self._step if self._step else 0
         return _Line(number, self._heading + 1 + level, text)
 
 

@@ -23,7 +23,7 @@ from graph import (
     to_graphml,
     to_json,
 )
-from search import Answer, Answerer, Filters, Ranking, Searcher
+from search import Answer, Answerer, Filters, ModelUnavailable, Ranking, Searcher
 from service.contents import read_atlas, read_passages
 from service.settings import Settings
 from service.snapshot import Snapshot, open_current
@@ -85,9 +85,13 @@ class Service:
 
         folder = self.snapshot.verified("passages.json", "vectors.faiss", "lexical")
         precision = self.settings.precision
+        try:
+            encoder = Encoder(verified_model(self.settings.home, FILES[precision], FILES["tokenizer"]), precision)
+        except ModelUnavailable:
+            encoder = None  # every ranking then says that it went by words alone
         return Searcher(
             self.store,
-            Encoder(verified_model(self.settings.home, FILES[precision], FILES["tokenizer"]), precision),
+            encoder,
             read_passages(folder),
             DenseIndex.load(folder / "vectors.faiss"),
             LexicalIndex.load(folder / "lexical"),

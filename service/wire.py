@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from graph import Comparison, Prerequisite, Reference, Topic
+from search import Answer, Hit, Ranking
 from service.facade import DemoInfo, Service
 
 if TYPE_CHECKING:
@@ -55,6 +56,42 @@ def comparison(service: Service, of: Comparison) -> dict[str, Any]:
     return msgspec.to_builtins(of) | {
         "titles": [service.store.topic(side).title for side in of.between],
         "references": [reference(work) for work in service.references(of.refs)],
+    }
+
+
+def hit(found: Hit) -> dict[str, Any]:
+    """A topic found, with the passage that matched and why."""
+    return topic_line(found.topic) | {
+        "rank": found.rank,
+        "score": found.score,
+        "summary": found.topic.summary,
+        "matched": {"field": found.passage.field, "text": found.passage.text},
+        "reasons": list(found.reasons),
+        "twins": list(found.twins),
+    }
+
+
+def ranking(of: Ranking) -> dict[str, Any]:
+    """What a search found; `hits` is empty when it abstained, and `nearest` then says what came closest."""
+    return {
+        "query": of.query,
+        "abstained": of.abstained,
+        "hits": [hit(each) for each in of.hits],
+        "nearest": [hit(each) for each in of.nearest],
+        "corrections": [{"typed": typed, "read": read} for typed, read in of.corrections],
+        "meaning_off": of.meaning_off,
+    }
+
+
+def answer(service: Service, of: Answer) -> dict[str, Any]:
+    """An answer with its text, its sentences and what each of them is cited to."""
+    document: dict[str, Any] = msgspec.to_builtins(of)
+    return document | {
+        "answer": of.text,
+        "citations": [
+            topic_line(topic) | {"references": [reference(work) for work in service.references(topic.refs)]}
+            for topic in map(service.store.topic, of.citations)
+        ],
     }
 
 
