@@ -1,0 +1,167 @@
+"""Ask: a question in words, answered in the atlas's own sentences with numbered sources, and the topics found."""
+
+import streamlit as st
+
+from graph import Link
+from search import Answer, Hit, Ranking
+from service import Service, wire
+from ui.layout import Node, neighbourhood_nodes
+from ui.links import query
+from ui.session import guarded, service
+from ui.widgets.graphview import graph
+
+EXAMPLES = [
+    "What is the reparameterization trick?",
+    "VAE or GAN: which one for sharp images?",
+    "What must I know before the ELBO?",
+    "Why do generated samples all look the same?",
+    "What is beta_t?",
+]
+
+
+def examples() -> None:
+    """Questions to begin with."""
+
+    def chosen() -> None:
+        if st.session_state.example:
+            st.session_state.q = st.session_state.example
+            st.session_state.example = None
+
+    st.pills("Try one of these", EXAMPLES, key="example", on_change=chosen)
+
+
+def answer_card(atlas: Service, answer: Answer) -> None:
+    """The answer with its citations, or the plain word that there is none."""
+    number_of = {topic_id: number for number, topic_id in enumerate(answer.citations, start=1)}
+    with st.container(border=True, key="answer"):
+        if answer.meaning_off:
+            st.warning(
+                "Meaning search is off: the encoder is missing, so only words were compared.", icon=":material/warning:"
+            )
+        if answer.abstained:
+            st.markdown(f"**No answer.** {answer.note}")
+            nearest(atlas, answer)
+            return
+        count = len(number_of)
+        st.markdown(f"**Answer** :gray-badge[built from {count} topic{'s' if count > 1 else ''}]")
+        if answer.sentences:
+            st.markdown(
+                " ".join(f"{sentence.text} :gray[[{number_of[sentence.topic]}]]" for sentence in answer.sentences)
+            )
+        if answer.formula:
+            st.latex(answer.formula)
+        if answer.table is not None:
+            head = "| | " + " | ".join(answer.table.titles) + " |\n|---|" + "---|" * len(answer.table.titles)
+            rows = [
+                f"| **{row.aspect}** | " + " | ".join(value.replace("|", "\\|") for value in row.values) + " |"
+                for row in answer.table.rows
+            ]
+            st.markdown("\n".join([head, *rows]))
+        if answer.note:
+            st.caption(answer.note)
+        if answer.demo is not None and answer.topic is not None:
+            st.page_link(
+                "views/demo.py",
+                label=f"See it run: {answer.demo.look_at}",
+                icon=":material/play_circle:",
+                query_params=query("demo", answer.topic),
+            )
+        for topic_id, number in number_of.items():
+            topic = atlas.store.topic(topic_id)
+            works = "; ".join(f"[{wire.cite(work)}]({work.link})" for work in atlas.references(topic.refs[:3]))
+            st.caption(
+                f"[{number}] **{topic.title}**, {' › '.join(topic.title_path[:-1])}" + (f" — {works}" if works else "")
+            )
+
+
+def nearest(atlas: Service, answer: Answer) -> None:
+    """The topics that come closest to a question without an answer."""
+    if answer.nearest:
+        st.markdown("The nearest topics of the atlas:")
+    for topic_id in answer.nearest:
+        topic = atlas.store.topic(topic_id)
+        st.page_link(
+            "views/topic.py", label=topic.title, icon=":material/menu_book:", query_params=query("topic", topic_id)
+        )
+
+
+def hit_card(number: int | None, hit: Hit) -> None:
+    """One topic found: where it stands, what matched and why."""
+    with st.container(border=True):
+        with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+            label = f"[{number}] {hit.topic.title}" if number else hit.topic.title
+            st.page_link(
+                "views/topic.py", label=label, icon=":material/menu_book:", query_params=query("topic", hit.topic.id)
+            )
+            for reason in hit.reasons:
+                st.badge(reason, color="violet")
+        st.caption(" › ".join(hit.topic.title_path))
+        if hit.passage.field not in ("title", "path"):
+            text = hit.passage.text
+            st.markdown(f":gray[{text if len(text) <= 220 else text[:219] + '…'}]")
+        if hit.twins:
+            st.caption(f"The same concept stands in {len(hit.twins)} other place{'s' if len(hit.twins) > 1 else ''}.")
+
+
+def found_topics(answer: Answer, ranking: Ranking) -> None:
+    """The ranked topics under the answer."""
+    number_of = {topic_id: number for number, topic_id in enumerate(answer.citations, start=1)}
+    if ranking.corrections:
+        st.caption("; ".join(f"“{typed}” read as “{read}”" for typed, read in ranking.corrections))
+    if ranking.hits:
+        st.subheader("Topics found")
+    for hit in ranking.hits[:6]:
+        hit_card(number_of.get(hit.topic.id), hit)
+
+
+@st.cache_data(show_spinner=False, max_entries=256)
+def picture(topic_id: str) -> tuple[list[Node], list[Link]]:
+    """A small neighbourhood of the topic that answers."""
+    around = service().neighbourhood(topic_id, limit=18)
+    return neighbourhood_nodes(around), list(around.links)
+
+
+def go(topic_id: str) -> None:
+    """Turn to the page of a topic in the small picture."""
+    st.session_state.topic = topic_id
+    st.session_state.open_from_ask = topic_id
+
+
+def page() -> None:
+    """The page."""
+    atlas = service()
+    clicked = st.session_state.pop("open_from_ask", None)
+    if clicked:
+        st.switch_page("views/topic.py", query_params=query("topic", clicked))
+    st.title("Ask")
+    question = st.text_input(
+        "Your question",
+        type="search",
+        key="q",
+        bind="query-params",
+        placeholder="Why do we divide by the square root of d_k?",
+        label_visibility="collapsed",
+        icon=":material/search:",
+        max_chars=1000,
+    )
+    if not (question or "").strip():
+        examples()
+        return
+    waiting = st.skeleton(height=180)
+    answer, ranking = atlas.ask(question or ""), atlas.search(question or "")
+    waiting.empty()
+    left, right = st.columns([1.8, 1], gap="large")
+    with left:
+        answer_card(atlas, answer)
+        found_topics(answer, ranking)
+    with right:
+        leading = answer.topic or (answer.citations or answer.nearest or (None,))[0]
+        if leading is not None:
+            with st.container(border=True):
+                st.markdown("**Where this stands**")
+                nodes, links = picture(leading)
+                title = atlas.store.topic(leading).title
+                graph(nodes, links, "ask-graph", 380, f"{title} and {len(nodes) - 1} neighbours", go, go)
+
+
+guarded(page)
