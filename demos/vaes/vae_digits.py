@@ -123,7 +123,7 @@ def layer_shapes(vae: VAE, x: Tensor, z: Tensor) -> list[list[str]]:
 
 
 def map_of_codes(mu: Tensor, std: Tensor, y: Tensor, shown: Tensor) -> Scatter:
-    """Encoder means in the plane of the two latent units that vary most, and what a deviation is around some of them."""
+    """Encoder means in the plane of the two latent units that vary most, and one deviation around ten of them."""
     h, v = mu.var(dim=0).argsort(descending=True).numpy()[[0, min(1, mu.shape[1] - 1)]]
     turn = torch.linspace(0, 2 * torch.pi, 25)[:, None]  # (25, 1)
     rings = torch.stack([mu[shown, h] + std[shown, h] * turn.cos(), mu[shown, v] + std[shown, v] * turn.sin()], dim=-1)
@@ -204,26 +204,16 @@ def run(params: Params, tick: Tick = no_tick) -> Result:
             Metric("negative ELBO", (reconstruction + kl).item(), "nats/image"),
             Metric("reconstruction error", mse),
             Metric("active latent units", int((spread > 0.01).sum())),
-            Metric("classes among prior samples", int((counts > 0).sum())),
+            Metric("rarest class among prior samples", counts.min().item() / SAMPLES),
         ],
         claims=[
             Claim("Reconstruction error over that of the mean image", mse / variance, "<=", 0.45),
-            Claim(
-                "Encoded digits fill the prior: largest |mean| of a latent unit",
-                z.mean(dim=0).abs().max().item(),
-                "<=",
-                0.3,
-            ),
+            Claim("Encoded digits fill the prior: largest |mean|", z.mean(dim=0).abs().max().item(), "<=", 0.3),
             Claim("Encoded digits fill the prior: smallest deviation", z.std(dim=0).min().item(), ">=", 0.6),
             Claim("Encoded digits fill the prior: largest deviation", z.std(dim=0).max().item(), "<=", 1.3),
             Claim("The judge is right on real digits it never saw", accuracy, ">=", 0.9),
-            Claim("The judge is confident on prior samples", verdict.amax(dim=1).mean().item(), ">=", 0.75),
-            Claim(
-                "Every class appears: share of the rarest among prior samples",
-                counts.min().item() / SAMPLES,
-                ">=",
-                0.04,
-            ),
+            Claim("The judge is confident on prior samples", verdict.amax(dim=1).mean().item(), ">=", 0.82),
+            Claim("Classes that appear among 500 prior samples", int((counts > 0).sum()), ">=", 10),
             Claim("The loss is the sum of its two terms as torch.distributions has them: difference", gap, "<=", 1e-6),
         ],
         figures=[figure for _, figure in sorted(figures, key=lambda of: of[0] != params.view)],
