@@ -43,7 +43,7 @@ class LexicalIndex:
     ) -> None:
         """Column i, of word i, is `passages[starts[i]:starts[i + 1]]` with the scores beside; `size` passages in all.
 
-        `words` maps each word, as it is looked up, to the spelling that it most often has.
+        Within a column passages ascend. `words` maps each word, as it is looked up, to its most frequent spelling.
         """
         self._words = words
         self._starts = starts
@@ -68,7 +68,10 @@ class LexicalIndex:
         bm25.index(([[number[word] for word, _ in row] for row in rows], number), False, show_progress=False)
         scores = bm25.scores
         starts = scores["indptr"].astype(np.int64)
-        return cls(words, starts, scores["indices"].astype(np.int32), scores["data"].astype(np.float32), len(rows))
+        columns = np.repeat(np.arange(len(words)), np.diff(starts))
+        order = np.lexsort((scores["indices"], columns))  # passages ascending within a column, so that one can be found
+        passages, values = scores["indices"][order].astype(np.int32), scores["data"][order].astype(np.float32)
+        return cls(words, starts, passages, values, len(rows))
 
     def __len__(self) -> int:
         """How many passages were indexed."""
@@ -110,7 +113,9 @@ class LexicalIndex:
         column = self._column.get(word)
         if column is None:
             return False
-        return bool(np.any(self._passages[self._starts[column] : self._starts[column + 1]] == passage))
+        held = self._passages[self._starts[column] : self._starts[column + 1]]
+        place = int(np.searchsorted(held, passage))
+        return place < len(held) and int(held[place]) == passage
 
     def save(self, folder: Path) -> None:
         """Write the index into a folder: three arrays and a list of words, nothing pickled."""

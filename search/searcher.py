@@ -1,6 +1,6 @@
 """Topics for a query: by meaning and by words, fused, one hit for each concept."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Protocol
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 LONGEST_QUERY = 1_000
 """Characters. The encoder reads some 1,200 of them; the longest real question that was collected has 210."""
 
-DEPTH = 300
-"""Passages taken from the search by meaning: enough for every topic that can still come into the first ten."""
+DEPTH = 200
+"""Passages taken from the search by meaning, topics from that by words: what is below comes into no first ten."""
 
 RECENT_QUERIES = 256
 """Whose vectors are kept: the encoder takes most of a search, and an answer asks for the same query several times."""
@@ -88,15 +88,37 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """One way of searching: topics (by number), best first, with the passage that speaks for each and its score."""
+    """What one way of searching found: topics (by number), best first, with scores, and the best passage of each."""
 
-    topics: list[int]
-    passages: dict[int, int]
-    scores: dict[int, float]
+    scores: Mapping[int, float]
+    passage_of: Callable[[int], int]
 
     @property
     def best(self) -> float:
-        return self.scores[self.topics[0]] if self.topics else 0.0
+        return next(iter(self.scores.values()), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """What both ways found for one query; `by_meaning` is None when that way is shut."""
+
+    words: tuple[QueryWord, ...]
+    corrections: Mapping[str, str]
+    by_words: _Evidence
+    by_meaning: _Evidence | None
+
+    @property
+    def single_words(self) -> list[QueryWord]:
+        return [word for word in self.words if not word.is_pair]
+
+    def fused(self) -> dict[int, float]:
+        """The score of each topic found."""
+        lists = [RankedList(list(self.by_words.scores), WORDS)]
+        if self.by_meaning is not None:
+            only_symbols = all(word.is_symbol for word in self.single_words)
+            weight = MEANING_OF_SYMBOLS if only_symbols else MEANING
+            lists.append(RankedList(list(self.by_meaning.scores), weight))
+        return fuse_rankings(lists)
 
 
 class Searcher:
@@ -118,44 +140,34 @@ class Searcher:
         if len(sizes) > 1:
             raise ValueError(f"Passages and indexes do not belong together: they hold {sorted(sizes)} passages.")
         self._store = store
+        self._topics = store.topics()
         self._encoder = encoder
         self._dense = dense
         self._lexical = lexical
         self._passages = passages
         self._vector = lru_cache(RECENT_QUERIES)(self._encode)
-        self._topics = {topic.id: number for number, topic in enumerate(store.topics())}
-        self._owner = np.array([self._topics[passage.topic] for passage in passages], dtype=np.int64)  # topic numbers
+        self._number = {topic.id: number for number, topic in enumerate(self._topics)}
+        self._owner = np.array([self._number[passage.topic] for passage in passages], dtype=np.int64)  # topic numbers
         self._is_label = np.array([passage.field in LABELS for passage in passages], dtype=np.bool_)
+        self._by_owner = np.argsort(self._owner, kind="stable")  # passage numbers, topic by topic
+        self._bounds = np.searchsorted(self._owner[self._by_owner], np.arange(len(self._topics) + 1))
 
     def search(self, query: str, k: int = 10, filters: Filters | None = None) -> Ranking:
         """Return at most k hits, best first. Raises EmptyQuery, QueryTooLong, or TopicNotFound for a filter's topic."""
         if len(query) > LONGEST_QUERY:
             raise QueryTooLong(len(query), LONGEST_QUERY)
-        if not any(sign.isalnum() or sign.isnumeric() for sign in query):
+        if not any(sign.isalnum() for sign in query):
             raise EmptyQuery
-        among = self._admitted(filters)
-        words = words_of_query(query)
-        unknown = [word.typed for word in words if not word.is_pair and not self._is_known(word)]
-        read, corrections = correct(query, unknown, self._speller.read) if unknown else (query, {})
-        if corrections:
-            words = words_of_query(read)
-        words = [self._as_symbol(word) for word in words]
-        by_words = self._by_words(words, among)
-        by_meaning = self._by_meaning(read, among)
-        lists = [RankedList(by_words.topics, WORDS)]
-        if by_meaning is not None:
-            only_symbols = all(word.is_symbol or word.is_pair for word in words)
-            lists.append(RankedList(by_meaning.topics, MEANING_OF_SYMBOLS if only_symbols else MEANING))
-        fused = fuse_rankings(lists)
-        hits = tuple(self._hits(fused, words, by_words, by_meaning, k))
-        is_foreign = self._is_foreign(words, by_words, by_meaning)
+        finding = self._find(query, self._admitted(filters))
+        hits = tuple(self._hits(finding, k))
+        is_foreign = self._is_foreign(finding)
         return Ranking(
             query,
-            () if is_foreign else hits,
+            hits=() if is_foreign else hits,
             abstained=is_foreign,
             nearest=hits[:3] if is_foreign else (),
-            corrections=tuple(corrections.items()),
-            meaning_off=by_meaning is None,
+            corrections=tuple(finding.corrections.items()),
+            meaning_off=finding.by_meaning is None,
         )
 
     def passages_about(self, query: str, topic_id: str) -> list[tuple[Passage, float]]:
@@ -164,116 +176,129 @@ class Searcher:
         Nearness is the cosine, or BM25 without an encoder. Raises TopicNotFound.
         """
         self._store.topic(topic_id)
-        among = np.flatnonzero(self._owner == self._topics[topic_id])
+        among = self._of_topic(self._number[topic_id])
         if self._encoder is not None and self._dense is not None:
             cosines, numbers = self._dense.search(self._vector(query), len(among), among)
-            return [
-                (self._passages[number], cosine) for number, cosine in zip(numbers[0], cosines[0].tolist(), strict=True)
-            ]
-        scores = self._lexical.scores(dict.fromkeys(form for word in words_of_query(query) for form in word.forms))
-        order = among[np.argsort(-scores[among], kind="stable")]
-        return [(self._passages[number], float(scores[number])) for number in order]
+            return [(self._passages[n], cosine) for n, cosine in zip(numbers[0], cosines[0].tolist(), strict=True)]
+        scores = self._lexical.scores(_forms(words_of_query(query)))
+        return [(self._passages[n], float(scores[n])) for n in among[np.argsort(-scores[among], kind="stable")]]
 
-    def _admitted(self, filters: Filters | None) -> NDArray[np.int64] | None:
-        """Numbers of the passages that a search may find; None for all."""
-        if filters is None or filters == Filters():
-            return None
-        filters.check(self._store)
-        admitted = np.array([filters.admits(topic) for topic in self._store.topics()], dtype=np.bool_)
-        return np.flatnonzero(admitted[self._owner])
+    # Finding
+
+    def _find(self, query: str, among: NDArray[np.int64] | None) -> _Finding:
+        words = words_of_query(query)
+        unknown = [word.typed for word in words if not word.is_pair and not self._is_known(word)]
+        read, corrections = correct(query, unknown, self._speller.read) if unknown else (query, {})
+        if corrections:
+            words = words_of_query(read)
+        # A pair that no text has as one word is no word of the query.
+        words = tuple(self._as_symbol(word) for word in words if not word.is_pair or word.forms[0] in self._lexical)
+        return _Finding(words, corrections, self._by_words(words, among), self._by_meaning(read, among))
 
     def _by_words(self, words: Sequence[QueryWord], among: NDArray[np.int64] | None) -> _Evidence:
         """Topics by BM25: the mean of a topic's labels, which say the same thing thrice, or its best text."""
-        scores = self._lexical.scores(dict.fromkeys(form for word in words for form in word.forms))
-        found = np.flatnonzero(scores)
+        scores = self._lexical.scores(_forms(words))
         if among is not None:
-            found = np.intersect1d(found, among, assume_unique=True)
-        labels = np.zeros(len(self._topics), dtype=np.float32)
-        texts = np.zeros(len(self._topics), dtype=np.float32)
+            admitted = np.zeros_like(scores)
+            admitted[among] = scores[among]
+            scores = admitted
+        found = np.flatnonzero(scores)
         is_label = self._is_label[found]
+        labels = np.zeros(len(self._topics), dtype=np.float32)
+        texts = np.zeros_like(labels)
         np.add.at(labels, self._owner[found[is_label]], scores[found[is_label]] / len(LABELS))
         np.maximum.at(texts, self._owner[found[~is_label]], scores[found[~is_label]])
         of_topic = np.maximum(labels, texts)
         order = np.flatnonzero(of_topic)
         order = order[np.argsort(-of_topic[order], kind="stable")][:DEPTH]
-        best: dict[int, int] = {}
-        for passage in found[np.argsort(-scores[found], kind="stable")]:
-            best.setdefault(int(self._owner[passage]), int(passage))
-        return _Evidence(order.tolist(), best, {int(topic): float(of_topic[topic]) for topic in order})
+
+        def best_passage(topic: int) -> int:
+            held = self._of_topic(topic)
+            return int(held[np.argmax(scores[held])])
+
+        return _Evidence(dict(zip(order.tolist(), of_topic[order].tolist(), strict=True)), best_passage)
 
     def _by_meaning(self, query: str, among: NDArray[np.int64] | None) -> _Evidence | None:
         """Topics by the cosine of their passage nearest to the query; None without an encoder or vectors."""
         if self._encoder is None or self._dense is None:
             return None
         cosines, numbers = self._dense.search(self._vector(query), DEPTH, among)
-        best: dict[int, int] = {}
+        owners = self._owner[numbers[0]].tolist()
+        passages: dict[int, int] = {}
         scores: dict[int, float] = {}
-        for cosine, passage in zip(cosines[0].tolist(), numbers[0].tolist(), strict=True):
-            topic = int(self._owner[passage])
-            if topic not in best:
-                best[topic], scores[topic] = passage, cosine
-        return _Evidence(list(best), best, scores)
+        for topic, passage, cosine in zip(owners, numbers[0].tolist(), cosines[0].tolist(), strict=True):
+            if topic not in passages:
+                passages[topic], scores[topic] = passage, cosine
+        return _Evidence(scores, passages.__getitem__)
 
-    def _hits(
-        self,
-        fused: dict[int, float],
-        words: Sequence[QueryWord],
-        by_words: _Evidence,
-        by_meaning: _Evidence | None,
-        k: int,
-    ) -> Iterator[Hit]:
+    def _admitted(self, filters: Filters | None) -> NDArray[np.int64] | None:
+        """Numbers of the passages that a search may find; None for all."""
+        if filters is None or filters == Filters():
+            return None
+        filters.check(self._store)
+        admitted = np.array([filters.admits(topic) for topic in self._topics], dtype=np.bool_)
+        return np.flatnonzero(admitted[self._owner])
+
+    def _of_topic(self, topic: int) -> NDArray[np.int64]:
+        """Numbers of a topic's passages."""
+        return self._by_owner[self._bounds[topic] : self._bounds[topic + 1]]
+
+    def _encode(self, query: str) -> NDArray[np.float32]:
+        assert self._encoder is not None  # noqa: S101 (each caller has asked)
+        vector = self._encoder.encode([query])
+        vector.flags.writeable = False
+        return vector
+
+    # Hits
+
+    def _hits(self, finding: _Finding, k: int) -> Iterator[Hit]:
         """The best k topics, without further places of a concept that is already among them."""
-        topics = self._store.topics()
+        fused = finding.fused()
         told: set[str] = set()
         rank = 0
         for number in sorted(fused, key=lambda number: (-fused[number], number)):
-            if rank == k:
-                return
-            topic = topics[number]
+            topic = self._topics[number]
             if topic.id in told:
                 continue
+            if rank == k:
+                return
+            rank += 1
             twins = tuple(twin.id for twin in self._store.twins(topic.id))
             told.update((topic.id, *twins))
-            rank += 1
-            passage, reasons = self._why(number, words, by_words, by_meaning)
-            yield Hit(topic, rank, fused[number], passage, reasons, twins)
+            passage, reasons = self._why(number, finding)
+            yield Hit(topic, rank, fused[number], self._passages[passage], reasons, twins)
 
-    def _why(
-        self, topic: int, words: Sequence[QueryWord], by_words: _Evidence, by_meaning: _Evidence | None
-    ) -> tuple[Passage, tuple[str, ...]]:
+    def _why(self, topic: int, finding: _Finding) -> tuple[int, tuple[str, ...]]:
         """The passage that matched best and the reasons: the nearest by meaning, unless only words found the topic."""
         reasons: list[str] = []
-        passage = by_words.passages.get(topic)
-        if passage is not None:
-            matched = [word for word in words if self._lexical.matched(passage, word.forms)]
-            symbols = dict.fromkeys(word.typed for word in matched if word.is_symbol)
+        passage = 0
+        if topic in finding.by_words.scores:
+            passage = finding.by_words.passage_of(topic)
+            matched = [word for word in finding.words if self._lexical.matched(passage, word.forms)]
             plain = dict.fromkeys(word.typed for word in matched if not word.is_symbol)
-            reasons.extend(
-                f"{kind}: {', '.join(typed)}" for kind, typed in (("words", plain), ("symbol", symbols)) if typed
-            )
-        if by_meaning is not None and topic in by_meaning.passages:
-            passage = by_meaning.passages[topic]
-            reasons.insert(0, f"meaning {by_meaning.scores[topic]:.2f}")
-        assert passage is not None  # noqa: S101 (each fused topic comes from one of the two)
-        return self._passages[passage], tuple(reasons)
+            symbols = dict.fromkeys(word.typed for word in matched if word.is_symbol)
+            kinds = (("words", plain), ("symbol", symbols))
+            reasons.extend(f"{kind}: {', '.join(typed)}" for kind, typed in kinds if typed)
+        if finding.by_meaning is not None and topic in finding.by_meaning.scores:
+            passage = finding.by_meaning.passage_of(topic)
+            reasons.insert(0, f"meaning {finding.by_meaning.scores[topic]:.2f}")
+        return passage, tuple(reasons)
 
-    def _is_foreign(self, words: Sequence[QueryWord], by_words: _Evidence, by_meaning: _Evidence | None) -> bool:
+    def _is_foreign(self, finding: _Finding) -> bool:
         """Whether the query is about something that the atlas does not hold.
 
         A query all of whose words stand together in one passage is at home, however terse it is ("FID", "beta_t").
         """
-        if self._all_in_one(words, by_words):
-            return False
-        if by_meaning is None:
-            return by_words.best < ENOUGH_WORDS
-        return by_meaning.best + by_words.best / 50 < ENOUGH
+        first = next(iter(finding.by_words.scores), None)
+        if first is not None:
+            passage = finding.by_words.passage_of(first)
+            if all(self._lexical.matched(passage, word.forms) for word in finding.single_words):
+                return False
+        if finding.by_meaning is None:
+            return finding.by_words.best < ENOUGH_WORDS
+        return finding.by_meaning.best + finding.by_words.best / 50 < ENOUGH
 
-    def _all_in_one(self, words: Sequence[QueryWord], by_words: _Evidence) -> bool:
-        if not by_words.topics:
-            return False
-        passage = by_words.passages[by_words.topics[0]]
-        singles = [word for word in words if not word.is_pair]
-        return bool(singles) and all(self._lexical.matched(passage, word.forms) for word in singles)
+    # Words
 
     def _as_symbol(self, word: QueryWord) -> QueryWord:
         """A symbol that the atlas has as a whole is looked up as that alone: βₜ is not the β of another formula."""
@@ -286,10 +311,11 @@ class Searcher:
             return True
         return self._encoder is not None and self._encoder.knows(word.typed.casefold())
 
-    def _encode(self, query: str) -> NDArray[np.float32]:
-        assert self._encoder is not None  # noqa: S101 (both callers have asked)
-        return self._encoder.encode([query])
-
     @cached_property
     def _speller(self) -> Speller:
         return Speller(self._lexical.spellings)
+
+
+def _forms(words: Sequence[QueryWord]) -> list[str]:
+    """What to look words up by, each once."""
+    return list(dict.fromkeys(form for word in words for form in word.forms))
