@@ -19,7 +19,8 @@ _CENTRE_OF_ROLE: dict[Role, float] = {
     "before": 185,
     "parent": 245,
 }
-_DEGREES_A_NODE = 11.0
+_DEGREES_A_NODE = (9.0, 17.0)
+"""What a neighbour takes of the circle: at least, and at most where there are few."""
 _STRETCH = 1.34
 """Width of the ellipse over its height: labels need room sideways."""
 
@@ -104,7 +105,10 @@ def neighbourhood_nodes(picture: Neighbourhood) -> list[Node]:
 def _ring_angles(ring: Mapping[Role, Sequence[str]]) -> dict[str, float]:
     """A direction for each neighbour: each role around its own direction, pushed aside where roles would overlap."""
     present: list[Role] = [role for role in _CENTRE_OF_ROLE if role in ring]
-    wanted = [max(14.0, _DEGREES_A_NODE * len(ring[role])) for role in present]
+    count = sum(len(names) for names in ring.values())
+    least, most = _DEGREES_A_NODE
+    each = min(most, max(least, 250.0 / max(1, count)))
+    wanted = [max(14.0, each * len(ring[role])) for role in present]
     scale = min(1.0, 345.0 / sum(wanted)) if wanted else 1.0
     widths: dict[Role, float] = {role: width * scale for role, width in zip(present, wanted, strict=True)}
     centres: dict[Role, float] = {role: _CENTRE_OF_ROLE[role] for role in present}

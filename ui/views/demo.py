@@ -53,15 +53,16 @@ def choose(infos: dict[str, DemoInfo], current: str | None) -> DemoInfo | None:
 def form(description: "Description", given: dict[str, Any]) -> dict[str, object] | None:
     """The settings; they are returned when Run was pressed."""
     key = description.demo_id
-    for name, preset in description.presets.items():
-        st.button(
-            name.replace("-", " "),
-            key=f"preset-{key}-{name}",
-            help=preset.shows,
-            icon=":material/tune:",
-            on_click=_apply,
-            args=(key, description.defaults | dict(preset.values)),
-        )
+    with st.container(horizontal=True, gap="xsmall", key="presets"):
+        for name, preset in description.presets.items():
+            st.button(
+                name.replace("-", " "),
+                key=f"preset-{key}-{name}",
+                help=preset.shows,
+                icon=":material/tune:",
+                on_click=_apply,
+                args=(key, description.defaults | dict(preset.values)),
+            )
     with st.form(f"form-{key}"):
         chosen = {parameter.name: _widget(key, parameter, given) for parameter in description.parameters}
         if st.form_submit_button("Run", type="primary", icon=":material/play_arrow:", width="stretch"):

@@ -101,7 +101,7 @@ def timeline(sessions: tuple[Session, ...]) -> None:
         .encode(
             x=alt.X("begin:Q", title="minutes"),
             x2="end:Q",
-            y=alt.Y("step:N", sort=names, title=None, axis=alt.Axis(labelLimit=170)),
+            y=alt.Y("step:N", sort=names, title=None, axis=alt.Axis(labelLimit=170, labelOverlap=False)),
             color=alt.Color("goal:N", legend=None, scale=alt.Scale(domain=[False, True], range=["#6366f1", "#be185d"])),
             tooltip=["step", "day", "begin", "end"],
         )
