@@ -95,6 +95,7 @@ function draw(view, data) {
         }
       }
     });
+    cy.elements().removeClass("dim keyed");
     view.sig = data.sig;
     view.focus = data.centre;
     fit(view);

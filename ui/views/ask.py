@@ -7,7 +7,7 @@ from search import Answer, Hit, Ranking
 from service import Service, wire
 from ui.layout import Node, neighbourhood_nodes
 from ui.links import query
-from ui.session import guarded, service
+from ui.session import guarded, label_of, service
 from ui.widgets.graphview import graph
 
 EXAMPLES = [
@@ -79,10 +79,8 @@ def nearest(atlas: Service, answer: Answer) -> None:
     if answer.nearest:
         st.markdown("The nearest topics of the atlas:")
     for topic_id in answer.nearest:
-        topic = atlas.store.topic(topic_id)
-        st.page_link(
-            "views/topic.py", label=topic.title, icon=":material/menu_book:", query_params=query("topic", topic_id)
-        )
+        label = label_of(atlas.store.topic(topic_id))
+        st.page_link("views/topic.py", label=label, icon=":material/menu_book:", query_params=query("topic", topic_id))
 
 
 def hit_card(number: int | None, hit: Hit) -> None:
@@ -155,7 +153,7 @@ def page() -> None:
         answer_card(atlas, answer)
         found_topics(answer, ranking)
     with right:
-        leading = answer.topic or (answer.citations or answer.nearest or (None,))[0]
+        leading = answer.topic or (answer.citations or (None,))[0]
         if leading is not None:
             with st.container(border=True):
                 st.markdown("**Where this stands**")
