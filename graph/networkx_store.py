@@ -108,6 +108,12 @@ class NetworkXStore:
 
 
 def nearest_ids(topic_id: str, ids: Iterable[str], count: int = 3) -> list[str]:
-    """Up to `count` ids that read like `topic_id`, best first; none when nothing is near."""
-    found = process.extract(topic_id, list(ids), scorer=fuzz.WRatio, limit=count, score_cutoff=75)
+    """Up to `count` ids that read like `topic_id`, best first; none when nothing is near.
+
+    A slip in a whole id is looked for first; then a part of an id, such as its end alone.
+    """
+    known = list(ids)
+    found = process.extract(topic_id, known, scorer=fuzz.ratio, limit=count, score_cutoff=75)
+    if not found:
+        found = process.extract(topic_id, known, scorer=fuzz.WRatio, limit=count, score_cutoff=80)
     return [near for near, _, _ in found]

@@ -47,6 +47,6 @@ def genatlas(built_home: Path) -> Genatlas:
     """The command line over the shipped atlas."""
 
     def run(*arguments: str, home: Path = built_home, **environment: str) -> "subprocess.CompletedProcess[str]":
-        return run_genatlas(*arguments, home=home, **environment)
+        return run_genatlas(*arguments, home=home, cwd=None, **environment)
 
     return run
