@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from search import IndexUnreadable
+from search.dense import DenseIndex, DimensionMismatch
+
+
+@pytest.fixture
+def vectors() -> NDArray[np.float32]:
+    drawn = np.random.default_rng(7).normal(size=(500, 32)).astype(np.float32)
+    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+
+
+def test_search_is_exact(vectors: NDArray[np.float32]) -> None:
+    cosines, numbers = DenseIndex.build(vectors).search(vectors[:20], k=10)
+    all_cosines = vectors[:20] @ vectors.T
+    expected = np.argsort(-all_cosines, axis=1)[:, :10]
+    np.testing.assert_array_equal(numbers, expected)
+    np.testing.assert_allclose(cosines, np.take_along_axis(all_cosines, expected, axis=1), atol=1e-5)
+
+
+def test_only_admitted_passages_are_found(vectors: NDArray[np.float32]) -> None:
+    among = np.array([3, 77, 400])
+    cosines, numbers = DenseIndex.build(vectors).search(vectors[:1], k=10, among=among)
+    order = among[np.argsort(-(vectors[among] @ vectors[0]))]
+    np.testing.assert_array_equal(numbers[0], order)
+    assert cosines.shape == (1, 3)
+
+
+def test_nobody_admitted_gives_nothing(vectors: NDArray[np.float32]) -> None:
+    cosines, numbers = DenseIndex.build(vectors).search(vectors[:2], k=5, among=np.zeros(0, dtype=np.int64))
+    assert cosines.shape == numbers.shape == (2, 0)
+
+
+def test_an_index_read_back_finds_the_same(vectors: NDArray[np.float32], tmp_path: Path) -> None:
+    DenseIndex.build(vectors).save(tmp_path / "index")
+    opened = DenseIndex.load(tmp_path / "index")
+    assert (len(opened), opened.dimension) == vectors.shape
+    np.testing.assert_array_equal(opened.vectors(), vectors)
+    assert opened.search(vectors[9:10], k=1)[1].tolist() == [[9]]
+
+
+def test_vectors_of_another_encoder_are_refused(vectors: NDArray[np.float32]) -> None:
+    with pytest.raises(DimensionMismatch, match="another encoder"):
+        DenseIndex.build(vectors).search(np.ones((1, 8), dtype=np.float32), k=1)
+
+
+def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.faiss"
+    with pytest.raises(IndexUnreadable, match=r"vectors\.faiss is missing"):
+        DenseIndex.load(path)
+    path.write_bytes(b"no index at all")
+    with pytest.raises(IndexUnreadable, match=r"vectors\.faiss cannot be read"):
+        DenseIndex.load(path)
