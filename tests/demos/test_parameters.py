@@ -29,6 +29,7 @@ def test_a_description_names_kind_range_choices_and_presets(counts: Description)
         Parameter("step", "float", 1.0, "Size of a step", 0.5, 2.0),
         Parameter("loud", "bool", False, "Print while counting"),
         Parameter("order", "choice", "up", "Direction", choices=("up", "down")),
+        Parameter("work", "int", 0, "Numbers to add up in each step", 0.0, 1000000.0),
         Parameter("word", "text", "count", "What to call a step; never 'forbidden'"),
     )
     assert {name: (preset.shows, preset.values) for name, preset in counts.presets.items()} == {
@@ -73,9 +74,9 @@ def test_a_file_whose_parameters_break_a_rule_is_named(tmp_path: Path, old: str,
 
 def test_values_are_read_as_their_kind_and_the_rest_takes_defaults(counts: Description) -> None:
     given = {"to": " 9 ", "step": 2, "loud": "True", "order": "down", "word": " a word "}
-    assert settle(counts, given) == {"to": 9, "step": 2.0, "loud": True, "order": "down", "word": " a word "}
+    assert settle(counts, given) == {**given, "to": 9, "step": 2.0, "loud": True, "work": 0}
     settled = settle(counts, {"to": 9.0})
-    assert settled == {"to": 9, "step": 1.0, "loud": False, "order": "up", "word": "count"}
+    assert settled == {"to": 9, "step": 1.0, "loud": False, "order": "up", "work": 0, "word": "count"}
     assert type(settled["to"]) is int
 
 

@@ -28,16 +28,24 @@ def run_sample(demo_id: str, cache: Path, params: Mapping[str, object] | None = 
     return run_demo(demo_id, params, cache=cache, folder=SAMPLES, fresh=True, **settings)  # pyright: ignore[reportArgumentType] (by name)
 
 
-def test_a_run_returns_its_result_its_parameters_and_its_cost(cache: Path) -> None:
+def test_a_run_returns_its_result_and_its_parameters(cache: Path) -> None:
     outcome = run_sample("counts", cache, {"to": 8})
     assert outcome.result.metrics == (demos.Metric("last", 8.0),)
     assert [(claim.statement, claim.holds) for claim in outcome.result.claims] == [("It counts to the end", True)]
-    assert outcome.params == {"to": 8, "step": 1.0, "loud": False, "order": "up", "word": "count"}
+    assert outcome.params == {"to": 8, "step": 1.0, "loud": False, "order": "up", "work": 0, "word": "count"}
     assert not outcome.cached
     assert outcome.title == "Counts to a number"
-    assert 0 < outcome.cpu_seconds < 60
-    assert 0 < outcome.wall_seconds < 60
-    assert 5 * 2**20 < outcome.peak_bytes < 300 * 2**20
+
+
+def test_a_demo_of_the_library_runs_with_live_curves_and_its_figures_can_be_drawn(cache: Path) -> None:
+    seen: list[Progress] = []
+    outcome = run_demo("forward-diffusion", {"timesteps": 1000}, cache=cache, on_progress=seen.append)
+    assert [claim.statement for claim in outcome.result.claims if not claim.holds] == []
+    assert set(seen[-1].live) == {"mean factor", "deviation"}
+    assert 100 < len(seen[-1].live["deviation"]) < 1000  # a curve, but not every tick of a quick demo
+    assert seen[-1].live["deviation"][-1][0] == 1.0
+    drawn = [demos.figure_text(figure) for figure in outcome.result.figures]
+    assert [text.splitlines()[0] for text in drawn] == [figure.title for figure in outcome.result.figures]
 
 
 def test_the_same_run_is_given_from_the_cache_and_other_parameters_are_not(cache: Path) -> None:
@@ -154,6 +162,14 @@ def test_a_run_over_its_memory_is_ended(cache: Path) -> None:
 def test_one_allocation_larger_than_the_memory_is_refused(cache: Path) -> None:
     with pytest.raises(demos.DemoOutOfMemory):
         run_sample("ends-badly", cache, {"how": "allocate"})
+
+
+def test_the_cost_is_that_of_the_run_and_not_of_its_caller(cache: Path) -> None:
+    held = b"x" * (300 * 2**20)  # a child inherits its parent's peak where the peak is read carelessly
+    outcome = run_sample("counts", cache, {"to": 100, "work": 20_000})
+    assert outcome.cpu_seconds > 0.01  # two million additions
+    assert outcome.wall_seconds > 0.01
+    assert 5 * 2**20 < outcome.peak_bytes < len(held)
 
 
 def test_torch_has_one_thread_and_its_large_allocations_are_refused(cache: Path) -> None:

@@ -19,6 +19,7 @@ class Params(DemoParams):
     step: float = Field(1.0, ge=0.5, le=2.0, description="Size of a step")
     loud: bool = Field(False, description="Print while counting")
     order: Literal["up", "down"] = Field("up", description="Direction")
+    work: int = Field(0, ge=0, le=1_000_000, description="Numbers to add up in each step")
     word: str = Field("count", description="What to call a step; never 'forbidden'")
 
     presets: ClassVar[Mapping[str, Preset]] = {"far": Preset("A longer line", {"to": 50})}
@@ -35,6 +36,7 @@ def run(params: Params, tick: Tick = no_tick) -> Result:
     counts: list[float] = []
     for number in range(1, params.to + 1):
         counts.append(number * params.step)
+        sum(range(params.work))
         if params.loud:
             print(params.word, number)
         tick(number / params.to, f"{params.word} {number}", counted=counts[-1])

@@ -48,7 +48,7 @@ def end(how: str) -> None:
             while True:
                 kept.append(os.urandom(4 * 2**20))
         case "allocate":
-            bytearray(6 * 2**30)
+            bytes(6 * 2**30)  # zeros that the kernel would hand out only when they are read
         case "talk":
             while True:
                 print("x" * 10_000)
