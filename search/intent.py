@@ -132,7 +132,7 @@ def sides_of(question: str) -> tuple[str, str] | None:
     A noun that both share goes to both: "zero-shot and few-shot prompting" are "zero-shot prompting" and "few-shot
     prompting".
     """
-    first = _LEAD_IN.sub("", sentences_of(question)[0]).rstrip("?.! ")
+    first = sentences_of(question)[0].rstrip("?.! ")
     match = next((found for pattern in _SIDES if (found := pattern.search(first))), None)
     if match is None:
         return None

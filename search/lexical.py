@@ -6,6 +6,7 @@ of its words. That is done here with NumPy: importing bm25s for it would cost 0.
 
 import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
@@ -100,10 +101,17 @@ class LexicalIndex:
         return total
 
     def rarity(self, word: str) -> float:
-        """The word's inverse document frequency, as BM25 has it; greatest for a word that no passage has."""
+        """The word's inverse document frequency, as BM25 has it; 0 for a word that no passage has."""
         column = self._column.get(word)
-        count = 0 if column is None else int(self._starts[column + 1] - self._starts[column])
-        return float(np.log(1 + (self._size - count + 0.5) / (count + 0.5)))
+        return 0.0 if column is None else self._rarity_of(int(self._starts[column + 1] - self._starts[column]))
+
+    @property
+    def greatest_rarity(self) -> float:
+        """The rarity of a word that a single passage has: about what one such word adds to a BM25 score."""
+        return self._rarity_of(1)
+
+    def _rarity_of(self, passages: int) -> float:
+        return math.log(1 + (self._size - passages + 0.5) / (passages + 0.5))
 
     def matched(self, passage: int, words: Iterable[str]) -> list[str]:
         """The words among these that a passage has, in their order."""

@@ -36,10 +36,15 @@ MEANING_OF_SYMBOLS = 0.3
 """Weight of the search by meaning for a query of symbols alone: of "beta_t" the encoder knows little."""
 
 ENOUGH = 0.57
-"""Evidence, best cosine + best BM25 score / 50, below which a query counts as foreign to the atlas."""
+"""Evidence, best cosine + WORDS_SHARE × strength of words, below which a query counts as foreign to the atlas.
 
-ENOUGH_WORDS = 3.0
-"""BM25 score of the best passage below which a query counts as foreign when there is no search by meaning."""
+By cross-validation on judged questions: 2 % of those at home are declined, 93 % of those of other subjects, 65 % of
+those of neighbouring fields. The strength of words is the best BM25 score, in units of a word that one passage has.
+"""
+WORDS_SHARE = 0.175
+
+ENOUGH_WORDS = 0.35
+"""Strength of words below which a query counts as foreign when there is no search by meaning."""
 
 
 class QueryEncoder(Protocol):
@@ -156,6 +161,7 @@ class Searcher:
         """Return at most k hits, best first. Raises EmptyQuery, QueryTooLong, or TopicNotFound for a filter's topic."""
         if len(query) > LONGEST_QUERY:
             raise QueryTooLong(len(query), LONGEST_QUERY)
+        query = query.encode(errors="replace").decode()  # a lone surrogate is no text, and the tokenizer refuses it
         if not any(sign.isalnum() for sign in query):
             raise EmptyQuery
         finding = self._find(query, self._admitted(filters))
@@ -294,9 +300,10 @@ class Searcher:
             passage = finding.by_words.passage_of(first)
             if all(self._lexical.matched(passage, word.forms) for word in finding.single_words):
                 return False
+        strength = finding.by_words.best / self._lexical.greatest_rarity
         if finding.by_meaning is None:
-            return finding.by_words.best < ENOUGH_WORDS
-        return finding.by_meaning.best + finding.by_words.best / 50 < ENOUGH
+            return strength < ENOUGH_WORDS
+        return finding.by_meaning.best + WORDS_SHARE * strength < ENOUGH
 
     # Words
 
