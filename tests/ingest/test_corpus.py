@@ -1,3 +1,5 @@
+import re
+import shutil
 from pathlib import Path
 from textwrap import dedent
 
@@ -274,3 +276,18 @@ def test_the_schemas_for_editors_are_current(tmp_path: Path) -> None:
     write_schemas(tmp_path)
     for path in tmp_path.iterdir():
         assert path.read_text() == (ROOT / "corpus" / "schema" / path.name).read_text(), path.name
+
+
+def test_the_examples_of_the_authors_guide_are_valid(tmp_path: Path) -> None:
+    guide = (ROOT / "corpus" / "README.md").read_text(encoding="utf-8")
+    entry, comparison = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+    folder = tmp_path / "corpus"
+    shutil.copytree(ROOT / "corpus", folder, ignore=shutil.ignore_patterns("topics", "comparisons"))
+    place = folder / "topics" / "variational-autoencoders" / "latent-space-properties.yaml"
+    place.parent.mkdir(parents=True)
+    place.write_text(entry, encoding="utf-8")
+    (folder / "comparisons").mkdir()
+    (folder / "comparisons" / "guide.yaml").write_text(comparison, encoding="utf-8")
+    atlas = read_corpus(folder)
+    assert sum(bool(topic.summary) for topic in atlas.topics) == 1
+    assert len(atlas.comparisons) == 1
