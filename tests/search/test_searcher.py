@@ -72,7 +72,7 @@ def test_twins_fold_into_one_hit_that_lists_its_other_places(searcher: Searcher)
 def test_folding_frees_a_place_for_the_next_topic(parts: Parts) -> None:
     everything = replace(ATLAS, concepts=(ConceptGroup(tuple(topic.id for topic in ATLAS.topics[:10])),))
     searcher = Searcher(NetworkXStore(everything), parts.encoder, parts.passages, parts.dense, parts.lexical)
-    hits = searcher.search("generator discriminator", k=5).hits
+    hits = searcher.search("the generator and the discriminator of a GAN", k=5).hits
     assert len(hits) == 5
     assert sum(bool(hit.twins) for hit in hits) == 1
 
