@@ -35,7 +35,7 @@ class Params(DemoParams):
 
     presets: ClassVar[Mapping[str, Preset]] = {
         "no facts": Preset("The words are known but no fact was told: recall falls to chance", {"facts": False}),
-        "stopped early": Preset("The loss stands above the entropy: grammar comes before facts", {"steps": 60}),
+        "stopped early": Preset("Grammar comes first: sentences parse while facts are unknown", {"steps": 150}),
         "hot": Preset("Unlikely words are drawn too often: sentences stop parsing", {"temperature": 2.0}),
     }
 
