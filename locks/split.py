@@ -1,7 +1,7 @@
 """Split one resolved lock (standard input) into the lock files of this folder.
 
 torch and the accelerator libraries that its Linux wheel depends on go to torch.lock, so that a machine which can get
-torch's CPU build installs that one instead and saves some 3 GB; everything else goes to the file named on the command line.
+torch's CPU build installs that one instead and saves some 3 GB. Everything else goes to the file named as argument.
 """
 
 import re
