@@ -30,7 +30,7 @@ CLASSES = {  # one letter for each class of words; a capital letter is the plura
     "x": list(CAPITAL_BY_COUNTRY), "y": list(CAPITAL_BY_COUNTRY.values()),
 }  # fmt: skip
 TAG = {word: letter for letter, words in CLASSES.items() for word in words}
-WORDS = list(TAG)  # the vocabulary: 107 words
+WORDS = list(TAG)  # the vocabulary: 108 words, those of facts last
 ID = {word: number for number, word in enumerate(WORDS)}
 LONGEST = 13  # words of the longest sentence, full stop included
 P_ADJECTIVE, P_CLAUSE, P_OBJECT, P_FACT = 0.3, 0.6, 0.5, 0.15

@@ -44,7 +44,9 @@ class Params(DemoParams):
     def _is_in_known_words(cls, prompt: str) -> str:
         words = prompt.lower().split()
         if unknown := sorted(set(words) - set(ID)):
-            raise ValueError(f"unknown: {', '.join(unknown)}; the words are {' '.join(WORDS[:25])} and the countries")
+            raise ValueError(
+                f"unknown: {', '.join(unknown)}; the words are {' '.join(WORDS[:28])} and those of the facts"
+            )
         return " ".join(words)
 
     @model_validator(mode="after")

@@ -30,7 +30,10 @@ class Params(DemoParams):
     presets: ClassVar[Mapping[str, Preset]] = {
         "no KL": Preset("Codes go where they like: sharp copies, but prior draws are no digits", {"beta": 0.0}),
         "posterior collapse": Preset("The KL term wins: codes say almost nothing about the digit", {"beta": 8.0}),
-        "plane": Preset("Two latent numbers: the digits laid out in the plane", {"latent_dim": 2, "view": "encode"}),
+        "plane": Preset(
+            "Two latent numbers: the digits laid out in the plane, copied less well",
+            {"latent_dim": 2, "view": "encode"},
+        ),
     }
 
 
