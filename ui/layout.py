@@ -140,7 +140,7 @@ def _outer(
     topics: Mapping[str, Topic],
     radius: float,
 ) -> list[Node]:
-    """The topics two links away, each fanned out behind the neighbour that leads to it."""
+    """The topics two links away, each behind the neighbour that leads to it, on three rings in turn."""
     behind: dict[str, list[str]] = {}
     placed: set[str] = set()
     for link in picture.links:
@@ -148,14 +148,39 @@ def _outer(
             if inner in angle_of and role_of[outer] == "other" and outer not in placed:
                 behind.setdefault(inner, []).append(outer)
                 placed.add(outer)
-    nodes: list[Node] = []
-    for number, (inner, names) in enumerate(sorted(behind.items(), key=lambda item: angle_of[item[0]])):
+    wanted: dict[str, float] = {}
+    for inner, names in behind.items():
         spread = min(7.0, 40.0 / len(names))
         for place, name in enumerate(names):
-            angle = angle_of[inner] + spread * (place - (len(names) - 1) / 2)
-            distance = radius * (1.55 + 0.22 * ((number + place) % 3))
-            nodes.append(_on_ellipse(topics[name], "other", angle, distance, 11, 9))
-    return nodes
+            wanted[name] = (angle_of[inner] + spread * (place - (len(names) - 1) / 2)) % 360
+    return [
+        _on_ellipse(topics[name], "other", angle, radius * (1.55 + 0.22 * (number % 3)), 11, 9)
+        for number, (name, angle) in enumerate(_apart(wanted, 4.5).items())
+    ]
+
+
+def _apart(wanted: Mapping[str, float], step: float) -> dict[str, float]:
+    """Directions on a circle at least `step` degrees apart (less where they are too many), as near as can be to those
+    that are wanted, in their order."""
+    if not wanted:
+        return {}
+    ordered = sorted(wanted.items(), key=lambda item: item[1])
+    step = min(step, 360.0 / len(ordered))
+    gaps = [(ordered[place][1] - ordered[place - 1][1]) % 360 for place in range(len(ordered))]
+    cut = gaps.index(max(gaps))  # the circle is opened where it is emptiest
+    names = [name for name, _ in ordered[cut:] + ordered[:cut]]
+    begin = wanted[names[0]]
+    blocks: list[tuple[float, int]] = []  # runs of neighbours exactly a step apart: mean of angle − place·step, length
+    for place, name in enumerate(names):
+        mean, count = (wanted[name] - begin) % 360 - place * step, 1
+        while blocks and blocks[-1][0] > mean:
+            before, length = blocks.pop()
+            mean, count = (before * length + mean * count) / (length + count), length + count
+        blocks.append((mean, count))
+    angles = [mean for mean, count in blocks for _ in range(count)]
+    if angles[-1] - angles[0] + len(names) * step > 360:
+        step, angles = 360.0 / len(names), [angles[0]] * len(names)
+    return {name: begin + angle + place * step for place, (name, angle) in enumerate(zip(names, angles, strict=True))}
 
 
 def _on_ellipse(topic: Topic, role: Role, degrees: float, radius: float, size: float, font: float) -> Node:

@@ -109,6 +109,21 @@ def test_even_a_crowded_ring_keeps_its_nodes_apart(count: int) -> None:
     assert min(gaps) > 20, "a neighbour is 20 wide"
 
 
+def test_what_lies_behind_two_neighbours_in_one_direction_stands_apart() -> None:
+    befores = [f"a{n}" for n in range(8)]
+    further = [f"f{n}/x{k}" for n in range(8) for k in range(4)]
+    edges = [Prerequisite(b, "z", "why") for b in befores]
+    edges += [Prerequisite(f, f"a{f[1]}", "why") for f in further]
+    store = NetworkXStore(
+        atlas_of([each for n in range(8) for each in (f"f{n}", *further[4 * n : 4 * n + 4])] + [*befores, "z"], *edges)
+    )
+    nodes = neighbourhood_nodes(neighbourhood(store, "z", ["prerequisite"], steps=2))
+    assert len(nodes) == 41
+    gaps = [math.hypot(a.x - b.x, a.y - b.y) - (a.size + b.size) / 2 for i, a in enumerate(nodes) for b in nodes[:i]]
+    assert min(gaps) > 5
+    assert all(node.x < 0 for node in nodes if node.role == "other"), "behind prerequisites means further left"
+
+
 # A section
 
 
