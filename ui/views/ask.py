@@ -12,10 +12,10 @@ from ui.widgets.graphview import graph
 
 EXAMPLES = [
     "What is the reparameterization trick?",
-    "VAE or GAN: which one for sharp images?",
+    "What is the difference between a VAE and a GAN?",
     "What must I know before the ELBO?",
     "Why do generated samples all look the same?",
-    "What is beta_t?",
+    "Show me mode collapse",
 ]
 
 
