@@ -79,7 +79,11 @@ def test_explore_draws_the_neighbourhood_of_the_topic_in_the_address(open_page: 
 
 def test_the_inspector_lists_what_the_picture_shows(open_page: Open, atlas: Service) -> None:
     at = open_page("explore", topic=ELBO)
-    listed = [each.key.split("-", 2)[2] for each in at.button if str(each.key).startswith("inspector-Learn first")]
+    listed = [
+        str(each.key).removeprefix("inspector-Learn first-")
+        for each in at.button
+        if str(each.key).startswith("inspector-Learn first-")
+    ]
     assert listed == [edge.before for edge in atlas.store.effective_prerequisites(ELBO)][:6]
     assert ("Open", "topic", f"id={quote(ELBO, safe='')}") in links(at)
 
@@ -182,6 +186,31 @@ def test_a_relation_turns_the_page(open_page: Open, atlas: Service) -> None:
     assert at.query_params["id"] == before
 
 
+def test_an_address_of_words_finds_topics_by_them(open_page: Open) -> None:
+    at = open_page("topic", id="evidence-lower-bound")
+    no_fault(at)
+    assert ELBO in [str(each.key).removeprefix("near-") for each in at.button]
+
+
+@pytest.mark.parametrize("address", ["/", "???", "x" * 5000, "<b>", "a`b"])
+def test_no_address_is_a_fault(open_page: Open, address: str) -> None:
+    at = open_page("topic", id=address)
+    no_fault(at)
+    assert "No topic with this address" in words(at)
+
+
+def test_counts_are_of_topics_and_not_of_edges(open_page: Open, atlas: Service) -> None:
+    topic = next(
+        t
+        for t in atlas.store.topics()
+        if len(edges := atlas.store.effective_prerequisites(t.id)) > len({edge.before for edge in edges})
+    )
+    before = {edge.before for edge in atlas.store.effective_prerequisites(topic.id)}
+    said = words(open_page("topic", id=topic.id))
+    assert re.search(rf"\b{len(before)} prerequisite", said)
+    assert f"**Learn first** :gray[{len(before)}]" in said
+
+
 # Ask
 
 
@@ -214,8 +243,23 @@ def test_a_question_is_answered_with_numbered_citations(open_page: Open, atlas: 
     cited = {int(each) for each in re.findall(r":gray\[\[(\d+)\]\]", said)}
     assert cited <= set(range(1, len(answer.citations) + 1))
     assert cited, "every sentence names its source"
+    assert len(answer.sentences) <= len(re.findall(r":gray\[\[\d+\]\]", said))
     (picture,) = pictures(at)
     assert picture["centre"] in (answer.topic, *answer.citations)
+
+
+def test_a_question_for_the_order_of_study_leads_to_the_path_and_not_to_a_command(open_page: Open) -> None:
+    at = open_page("ask", q="What must I know before the ELBO?")
+    no_fault(at)
+    assert ("The whole order of study", "path", f"goal={quote(ELBO, safe='')}") in links(at)
+    assert "genatlas " not in words(at)
+
+
+def test_a_question_for_a_demo_leads_to_the_demo_and_not_to_a_command(open_page: Open) -> None:
+    at = open_page("ask", q="Show me mode collapse")
+    no_fault(at)
+    assert any(label.startswith("See it run") for label, page, _ in links(at) if page == "demo")
+    assert "genatlas " not in words(at)
 
 
 def test_an_off_topic_question_is_declined_and_nothing_is_invented(open_page: Open) -> None:
@@ -272,7 +316,7 @@ def test_a_goal_gives_its_steps_in_an_order_that_asks_for_nothing_later(open_pag
             if edge.strength == "needed" and edge.before in steps:
                 assert steps.index(edge.before) < place
     assert "**the goal**" in words(at)
-    assert [each.label for each in at.get("download_button")] == ["Markdown", "Calendar", "JSON"]
+    assert [each.label for each in at.download_button] == ["Markdown", "Calendar", "JSON"]
 
 
 def test_a_goal_that_needs_nothing_can_be_started_at_once(open_page: Open) -> None:
@@ -299,7 +343,8 @@ def test_the_full_depth_takes_more_than_the_essential(open_page: Open) -> None:
 
 def progress(at: AppTest) -> tuple[int, int]:
     (text,) = [each.proto.text for each in at.get("progress")]
-    done, steps = re.match(r"(\d+) of (\d+) steps done", text).groups()  # pyright: ignore[reportOptionalMemberAccess]
+    done, steps = re.findall(r"\d+", text)[:2]
+    assert text.startswith(f"{done} of {steps} steps done")
     return int(done), int(steps)
 
 
@@ -334,8 +379,12 @@ def test_the_list_of_demos_names_those_that_run(open_page: Open, atlas: Service)
     at = open_page("demo")
     no_fault(at)
     ready = {info.demo.title for info in atlas.demos() if info.ready}
-    assert {label for label, page, _ in links(at) if page == "demo"} == ready
+    assert {each.label for each in at.button} == ready
     assert f"{len(ready)} demos can be run" in words(at)
+    at.button(key="open-gaussian-kl").click().run()
+    no_fault(at)
+    assert at.query_params["demo"] == "gaussian-kl"
+    assert "param-gaussian-kl-seed" in at.session_state
 
 
 def test_a_demo_that_is_still_to_come_says_so(open_page: Open, small_home: Path) -> None:

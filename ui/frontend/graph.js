@@ -5,6 +5,7 @@
 import cytoscape from "cytoscape";
 
 const instances = new WeakMap();
+const MIN_FONT = 7; // smaller labels are not drawn
 
 export function mount({ data, setTriggerValue, parentElement, key }) {
   const root = parentElement.querySelector(".genatlas-graph");
@@ -39,18 +40,20 @@ function create(root, name) {
     boxSelectionEnabled: false,
     autoungrabify: true,
   });
-  const view = { cy, root, canvas, sig: "", focus: null, emit: () => {} };
+  const view = { cy, root, canvas, sig: "", focus: null, small: false, emit: () => {} };
   cy.on("tap", "node", (event) => pick(view, event.target.id()));
   cy.on("dbltap", "node", (event) => view.emit("opened", event.target.id()));
   cy.on("mouseover", "node", (event) => {
     const near = event.target.closedNeighborhood();
     cy.elements().not(near).addClass("dim");
+    event.target.addClass("named");
     canvas.style.cursor = "pointer";
   });
   cy.on("mouseout", "node", () => {
-    cy.elements().removeClass("dim");
+    cy.elements().removeClass("dim named");
     canvas.style.cursor = "";
   });
+  cy.on("zoom", () => view.small && cy.style().update()); // its labels keep their size on the screen
   canvas.addEventListener("keydown", (event) => onKey(view, event));
   for (const button of root.querySelectorAll("[data-do]")) {
     button.onclick = () => toolbar(view, button.dataset.do);
@@ -79,6 +82,7 @@ function draw(view, data) {
   const { cy, root, canvas } = view;
   canvas.style.height = `${data.height}px`;
   canvas.setAttribute("aria-label", data.aria);
+  view.small = data.small;
   cy.style(stylesheet(getComputedStyle(root), data.small));
   if (data.sig !== view.sig) {
     const wanted = new Map();
@@ -95,7 +99,7 @@ function draw(view, data) {
         }
       }
     });
-    cy.elements().removeClass("dim keyed");
+    cy.elements().removeClass("dim keyed named");
     view.sig = data.sig;
     view.focus = data.centre;
     fit(view);
@@ -107,10 +111,15 @@ function draw(view, data) {
 function fit(view) {
   view.unfitted = view.canvas.clientWidth === 0;
   if (view.unfitted) return;
-  const many = view.cy.nodes().length > 80;
-  if (many) view.cy.nodes().addClass("bare"); // labels that are not shown at this size must not count for the fit
+  const bare = () => {
+    // Labels that are not shown at this size must not count for the fit.
+    view.cy.nodes().addClass("bare");
+    view.cy.fit(undefined, view.small ? 40 : 28);
+    view.cy.nodes().removeClass("bare");
+  };
+  if (view.small || view.cy.nodes().length > 80) return bare();
   view.cy.fit(undefined, 28);
-  view.cy.nodes().removeClass("bare");
+  if (view.cy.zoom() * 12 < MIN_FONT) bare();
 }
 
 function pick(view, id) {
@@ -181,6 +190,18 @@ function stylesheet(css, small) {
   const back = variable("--st-background-color") || "#ffffff";
   const colour = (kind) => variable(`--kind-${kind}`);
   const kinds = ["centre", "before", "after", "parent", "child", "compare", "concept", "other"];
+  const named = {
+    label: "data(title)",
+    "font-size": (node) => 12 / node.cy().zoom(),
+    "text-max-width": (node) => `${170 / node.cy().zoom()}px`,
+    "text-rotation": 0,
+    "text-halign": "center",
+    "text-valign": "bottom",
+    "text-margin-x": 0,
+    "text-margin-y": 4,
+    "text-background-opacity": 0.9,
+    "z-index": 10,
+  };
   return [
     {
       selector: "node",
@@ -192,7 +213,7 @@ function stylesheet(css, small) {
         color: text,
         "font-family": variable("--st-font") || "sans-serif",
         "font-size": "data(font)",
-        "min-zoomed-font-size": 7,
+        "min-zoomed-font-size": MIN_FONT,
         "text-halign": "data(halign)",
         "text-valign": "center",
         "text-rotation": "data(tilt)",
@@ -210,6 +231,7 @@ function stylesheet(css, small) {
     { selector: "node[?starred]", style: { "border-width": 2.5, "border-color": colour("star") } },
     { selector: "node[?colour]", style: { "background-color": "data(colour)" } },
     { selector: "node.keyed", style: { "border-width": 4, "border-color": text } },
+    ...(small ? [{ selector: 'node[kind = "centre"], node.named, node.keyed', style: named }] : []),
     { selector: "node.bare", style: { label: "" } },
     {
       selector: "edge",

@@ -57,8 +57,15 @@ def answer_card(atlas: Service, answer: Answer) -> None:
                 for row in answer.table.rows
             ]
             st.markdown("\n".join([head, *rows]))
-        if answer.note:
+        if answer.note and "genatlas " not in answer.note:  # a command is no help here: the links below do the same
             st.caption(answer.note)
+        if answer.intent in ("prerequisites", "path") and answer.topic is not None:
+            st.page_link(
+                "views/path.py",
+                label="The whole order of study",
+                icon=":material/route:",
+                query_params=query("path", answer.topic),
+            )
         if answer.demo is not None and answer.topic is not None:
             st.page_link(
                 "views/demo.py",
@@ -75,10 +82,11 @@ def answer_card(atlas: Service, answer: Answer) -> None:
 
 
 def nearest(atlas: Service, answer: Answer) -> None:
-    """The topics that come closest to a question without an answer."""
-    if answer.nearest:
+    """The topics that come closest to a question without an answer, the one it seems to ask for first."""
+    found = [*([answer.topic] if answer.topic else []), *answer.nearest]
+    if found:
         st.markdown("The nearest topics of the atlas:")
-    for topic_id in answer.nearest:
+    for topic_id in dict.fromkeys(found):
         label = label_of(atlas.store.topic(topic_id))
         st.page_link("views/topic.py", label=label, icon=":material/menu_book:", query_params=query("topic", topic_id))
 
@@ -159,7 +167,11 @@ def page() -> None:
                 st.markdown("**Where this stands**")
                 nodes, links = picture(leading)
                 title = atlas.store.topic(leading).title
-                graph(nodes, links, "ask-graph", 380, f"{title} and {len(nodes) - 1} neighbours", go, go)
+                aria = f"{title} and {len(nodes) - 1} neighbours"
+                graph(nodes, links, "ask-graph", 380, aria, go, go, labels=False)
+                st.caption(
+                    "On the left what to learn first, on the right what it unlocks. Point at a dot for its name."
+                )
 
 
 guarded(page)

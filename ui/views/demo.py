@@ -50,6 +50,11 @@ def choose(infos: dict[str, DemoInfo], current: str | None) -> DemoInfo | None:
     return infos[picked] if picked else None
 
 
+def _open(demo_id: str) -> None:
+    st.query_params.clear()
+    st.query_params["demo"] = demo_id
+
+
 def form(description: "Description", given: dict[str, Any]) -> dict[str, object] | None:
     """The settings; they are returned when Run was pressed."""
     key = description.demo_id
@@ -192,14 +197,18 @@ def page() -> None:
     if info is None:
         ready = [each for each in infos.values() if each.ready]
         st.markdown(f"{len(ready)} demos can be run, {len(infos) - len(ready)} are coming.")
-        for each in ready:
-            st.page_link(
-                "views/demo.py",
-                label=each.demo.title,
-                icon=":material/play_circle:",
-                query_params={"demo": each.demo.id},
-            )
-            st.caption(each.demo.question)
+        columns = st.columns(2)
+        for place, each in enumerate(ready):
+            with columns[place % 2].container(border=True):
+                st.button(
+                    each.demo.title,
+                    key=f"open-{each.demo.id}",
+                    type="tertiary",
+                    icon=":material/play_circle:",
+                    on_click=_open,
+                    args=(each.demo.id,),
+                )
+                st.caption(each.demo.question)
         return
     st.markdown(f"#### {info.demo.title}\n\n{info.demo.question}")
     if topic is not None and topic.demo is not None:

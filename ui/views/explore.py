@@ -141,13 +141,16 @@ def draw_neighbourhood(topic: Topic, kinds: list[EdgeKind], steps: int) -> None:
     if len(nodes) == 1:
         st.caption("No links of these kinds are recorded. Turn on Hierarchy to see where the topic stands.")
         return
-    legend = (
-        ":orange[→] prerequisite, the arrow points to what it unlocks  :gray[—] part of  "
-        ":red[- -] compare with  :blue[···] same concept  :orange[○] supplementary"
-    )
-    left, right = st.columns([4, 1])
-    left.caption(legend)
-    right.caption(count + (f" · {omitted} more not drawn" if omitted else ""))
+    legend = [
+        ":orange[→] prerequisite, the arrow points to what it unlocks",
+        "— part of",
+        ":red[- -] compare with",
+        ":blue[···] same concept",
+        ":orange[○] supplementary",
+    ]
+    with st.container(horizontal=True, horizontal_alignment="distribute"):
+        st.caption("&emsp;".join(legend), width="content")
+        st.caption(count + (f" · {omitted} more not drawn" if omitted else ""), width="content")
 
 
 def draw_section(topic: Topic) -> None:
@@ -192,13 +195,13 @@ def draw_map(topic: Topic) -> None:
 
 def inspector(atlas: Service, topic: Topic) -> None:
     """The topic in words: everything that the picture shows stands here too."""
-    with st.container(border=True, height=HEIGHT + 2, key="inspector"):
+    with st.container(border=True, height=HEIGHT + 51, key="inspector"):
         st.caption(place_of(topic))
-        st.markdown(f"#### {topic.title}")
+        st.markdown(f"##### {topic.title}")
         badges(atlas, topic)
         st.markdown(topic.summary or ":gray[The text of this topic is not written yet.]")
         if topic.formula:
-            st.latex(topic.formula)
+            st.markdown(f"$\\displaystyle {' '.join(topic.formula.split())}$")  # unlike st.latex it breaks into lines
         with st.container(horizontal=True, gap="small"):
             st.page_link(
                 "views/topic.py", label="Open", icon=":material/menu_book:", query_params=query("topic", topic.id)

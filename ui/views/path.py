@@ -26,7 +26,7 @@ def choices() -> tuple[str | None, int, bool]:
         if st.session_state.goal_box:
             st.query_params["goal"] = st.session_state.goal_box
 
-    left, middle, right = st.columns([3, 1.2, 1.2], vertical_alignment="bottom")
+    left, middle, right = st.columns([3, 1.2, 1.2], vertical_alignment="top")
     goal = left.selectbox(
         "Goal",
         options,

@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from graph import Comparison, Topic
+from graph import Comparison, Topic, nearest_ids
+from search import QueryRefused
 from service import Service, wire
 from ui.links import asked_for, query
 from ui.session import guarded, known, service, toggle_known, topic_labels
@@ -15,19 +16,25 @@ def go(topic_id: str) -> None:
     st.session_state.topic = topic_id
 
 
-def unknown(asked: str) -> None:
+def unknown(atlas: Service, asked: str) -> None:
     """The page for an address that names no topic."""
-    from graph import nearest_ids
-
     st.subheader("No topic with this address")
     st.markdown(f"There is no `{asked}` in this atlas.")
     labels = topic_labels()
-    near = nearest_ids(asked, labels, 5)
+    near = list(dict.fromkeys([*nearest_ids(asked, labels, 5), *_found(atlas, asked)]))[:5]
     if near:
         st.markdown("Did you mean")
     for topic_id in near:
         st.button(labels[topic_id], key=f"near-{topic_id}", type="tertiary", on_click=go, args=(topic_id,))
     st.page_link("views/explore.py", label="Explore the atlas", icon=":material/hub:")
+
+
+def _found(atlas: Service, asked: str) -> list[str]:
+    """The topics that the last part of an address finds as words."""
+    try:
+        return [hit.topic.id for hit in atlas.search(asked.rsplit("/", 1)[-1].replace("-", " "), k=5).hits]
+    except QueryRefused:
+        return []
 
 
 def breadcrumb(atlas: Service, topic: Topic) -> None:
@@ -119,7 +126,7 @@ def page() -> None:
     labels = topic_labels()
     asked = asked_for("topic", st.query_params) or st.session_state.get("topic") or next(iter(labels))
     if asked not in labels:
-        unknown(asked)
+        unknown(atlas, asked)
         return
     topic = atlas.store.topic(asked)
     st.session_state.topic = topic.id

@@ -1,6 +1,7 @@
 """The graph picture as a Streamlit component: Python gives positions, the browser draws and reports clicks."""
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,14 @@ _HTML = """
 <div class="genatlas-graph">
   <div class="canvas" tabindex="0" role="application"></div>
   <div class="tools" role="toolbar" aria-label="Picture">
-    <button data-do="in" aria-label="Zoom in">+</button>
-    <button data-do="out" aria-label="Zoom out">−</button>
-    <button data-do="fit" aria-label="Show all">⛶</button>
-    <button data-do="save" aria-label="Save as PNG">⤓</button>
+    <button data-do="in" aria-label="Zoom in" title="Zoom in"><svg viewBox="0 0 16 16">
+      <path d="M8 3v10M3 8h10"/></svg></button>
+    <button data-do="out" aria-label="Zoom out" title="Zoom out"><svg viewBox="0 0 16 16">
+      <path d="M3 8h10"/></svg></button>
+    <button data-do="fit" aria-label="Show all" title="Show all"><svg viewBox="0 0 16 16">
+      <path d="M3 6V3h3M10 3h3v3M13 10v3h-3M6 13H3v-3"/></svg></button>
+    <button data-do="save" aria-label="Save as PNG" title="Save as PNG"><svg viewBox="0 0 16 16">
+      <path d="M8 2v8M4.5 7 8 10.5 11.5 7M3 13.5h10"/></svg></button>
   </div>
   <div class="live" aria-live="polite"></div>
 </div>
@@ -44,8 +49,9 @@ _CSS = """
 .tools { position: absolute; top: 0.8rem; right: 0.8rem; display: flex; gap: 0.3rem; }
 .tools button {
   width: 2rem; height: 2rem; border: 1px solid var(--st-border-color); border-radius: 0.5rem; cursor: pointer;
-  background: var(--st-background-color); color: var(--st-text-color); font: 600 1rem/1 var(--st-font);
+  background: var(--st-background-color); color: var(--st-text-color); padding: 0.4rem;
 }
+.tools svg { display: block; fill: none; stroke: currentColor; stroke-width: 1.6; stroke-linecap: round; }
 .tools button:hover { border-color: var(--st-primary-color); }
 .live { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 """
@@ -69,7 +75,8 @@ export default function (component) {{
 
 _component = component("genatlas_graph", html=_HTML, css=_CSS, js=_JS)
 
-_MARGIN = 5
+_GAP = 6
+"""From the edge of a node to its label."""
 
 
 def graph(
@@ -86,6 +93,7 @@ def graph(
     """Draw a picture. A click or Enter calls `on_picked(topic id)`; a double click or Shift+Enter `on_opened`.
 
     The same nodes and links leave the drawing with its zoom and pan alone. `colour_of` overrides the colour of a role.
+    Without `labels` only the centre is named, and the node that the pointer or the keyboard is on.
     """
     drawn = [_node(node, colour_of(node) if colour_of else "") for node in nodes]
     edges = [
@@ -124,7 +132,11 @@ def _report(key: str, event: str, tell: Callable[[str], None]) -> None:
 def _node(node: Node, colour: str) -> dict[str, Any]:
     title = node.topic.title
     label = title if node.role == "centre" or len(title) <= 28 else f"{title[:27].rstrip()}…"
-    margin = {"left": -_MARGIN, "right": _MARGIN, "center": 0}[node.side]
+    # The drawing puts a label beside its node and turns it there: shifted, it begins where its own direction points.
+    radius, reach = node.size / 2, node.size / 2 + _GAP
+    sign = {"left": -1, "right": 1, "center": 0}[node.side]
+    mx = sign * (reach * math.cos(node.tilt) - radius)
+    my = 4 if sign == 0 else sign * reach * math.sin(node.tilt)
     return {
         "id": node.topic.id,
         "title": title,
@@ -137,7 +149,7 @@ def _node(node: Node, colour: str) -> dict[str, Any]:
         "font": node.font,
         "tilt": round(node.tilt, 3),
         "halign": node.side,
-        "mx": margin,
-        "my": 4 if node.role == "centre" else 0,
+        "mx": round(mx, 1),
+        "my": round(my, 1),
         "colour": colour,
     }

@@ -10,8 +10,8 @@ from service import Service
 
 def badges(service: Service, topic: Topic) -> None:
     """The topic's facts in one row."""
-    needs = len(service.store.effective_prerequisites(topic.id))
-    unlocks = len(service.store.dependents(topic.id))
+    needs = len({edge.before for edge in service.store.effective_prerequisites(topic.id)})
+    unlocks = len({edge.after for edge in service.store.dependents(topic.id)})
     with st.container(horizontal=True, gap="xsmall"):
         if topic.starred:
             st.badge("supplementary", icon=":material/star:", color="yellow")

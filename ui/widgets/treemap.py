@@ -13,9 +13,12 @@ _CSS = """
 .map button {
   position: absolute; box-sizing: border-box; border: 1px solid rgba(255, 255, 255, 0.55); border-radius: 0.3rem;
   padding: 0.2rem 0.35rem; overflow: hidden; text-align: left; vertical-align: top; cursor: pointer; color: #fff;
-  font: 500 0.72rem/1.2 var(--st-font); display: flex; align-items: flex-start; overflow-wrap: anywhere;
+  font: 500 0.72rem/1.2 var(--st-font); display: flex; align-items: flex-start;
 }
+.map span { max-width: 100%; max-height: 100%; overflow: hidden; text-overflow: ellipsis; }
 .map button.top { font-weight: 700; font-size: 0.8rem; }
+.map button.head span { white-space: nowrap; }
+.map button.tall span { writing-mode: vertical-rl; }
 .map button:hover, .map button:focus-visible {
   filter: brightness(1.18); outline: 2px solid var(--st-text-color); outline-offset: -2px;
 }
@@ -23,6 +26,16 @@ _CSS = """
 """
 
 _JS = """
+// A narrow box whose longest word would be cut has its title written downwards, if there is more room that way.
+function turn(map) {
+  const names = [...map.querySelectorAll("button:not(.head) span")];
+  const cut = names.filter((name) => {
+    const { clientWidth, clientHeight } = name.parentElement;
+    return name.scrollWidth > clientWidth - 10 && clientHeight > clientWidth;
+  });
+  for (const name of cut) name.parentElement.classList.add("tall");
+}
+
 export default function ({ data, setTriggerValue, parentElement }) {
   let map = parentElement.querySelector(".map");
   if (!map) {
@@ -32,10 +45,13 @@ export default function ({ data, setTriggerValue, parentElement }) {
   }
   map.style.height = data.height + "px";
   if (map.dataset.sig !== data.sig) {
-    map.replaceChildren(...data.boxes.map((box) => {
+    map.replaceChildren(...data.boxes.map((box, place) => {
       const button = document.createElement("button");
       button.className = box.level === 0 ? "top" : "";
-      button.textContent = box.title;
+      if (box.level === 0 && data.boxes[place + 1]?.level === 1) button.classList.add("head");
+      const name = document.createElement("span");
+      name.textContent = box.title;
+      button.appendChild(name);
       button.title = box.title;
       button.setAttribute("aria-label", box.aria);
       button.dataset.id = box.id;
@@ -43,6 +59,7 @@ export default function ({ data, setTriggerValue, parentElement }) {
       return button;
     }));
     map.dataset.sig = data.sig;
+    turn(map);
   }
   for (const button of map.children) {
     button.setAttribute("aria-pressed", String(button.dataset.id === data.selected));
