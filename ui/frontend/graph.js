@@ -40,9 +40,18 @@ function create(root, name) {
     boxSelectionEnabled: false,
     autoungrabify: true,
   });
-  const view = { cy, root, canvas, sig: "", focus: null, small: false, emit: () => {} };
-  cy.on("tap", "node", (event) => pick(view, event.target.id()));
-  cy.on("dbltap", "node", (event) => view.emit("opened", event.target.id()));
+  const view = { cy, root, canvas, sig: "", focus: null, taken: null, small: false, emit: () => {} };
+  // The first click of a double click redraws the picture, so the second may land on anything: it opens what the first
+  // one took, and takes nothing itself. A touch has no click count and no dblclick; cytoscape counts its taps.
+  cy.on("tap", (event) => {
+    if (event.originalEvent.detail > 1) return;
+    view.taken = event.target !== cy && event.target.isNode() ? event.target.id() : null;
+    if (view.taken) pick(view, view.taken);
+  });
+  canvas.addEventListener("dblclick", () => view.taken && view.emit("opened", view.taken));
+  cy.on("dbltap", "node", (event) => {
+    if (event.originalEvent.type.startsWith("touch")) view.emit("opened", event.target.id());
+  });
   cy.on("mouseover", "node", (event) => {
     const near = event.target.closedNeighborhood();
     cy.elements().not(near).addClass("dim");
