@@ -23,6 +23,8 @@ _DEGREES_A_NODE = (9.0, 17.0)
 """What a neighbour takes of the circle: at least, and at most where there are few."""
 _STRETCH = 1.34
 """Width of the ellipse over its height: labels need room sideways."""
+_ARC = 22.0
+"""What a node of a section's tree takes of its level's circle, in the picture's units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +202,20 @@ def section_nodes(store: GraphStore, section: str, limit: int = 360) -> list[Nod
         deepest -= 1
         topics = [topic for topic in topics if topic.depth <= deepest]
     shown = {topic.id for topic in topics}
-    leaves = [topic.id for topic in topics if not any(child.id in shown for child in store.children(topic.id))]
-    angle: dict[str, float] = {leaf: 360.0 * number / len(leaves) for number, leaf in enumerate(leaves)}
+    children = {topic.id: [child.id for child in store.children(topic.id) if child.id in shown] for topic in topics}
+    # A node at depth d needs 1/d of the angle that one at depth 1 needs for the same arc, and room for all below it.
+    needs: dict[str, float] = {}
     for topic in reversed(topics):
-        if topic.id not in angle:
-            below = [angle[child.id] for child in store.children(topic.id) if child.id in shown]
-            angle[topic.id] = sum(below) / len(below)
-    step = max(95.0, 6.5 * len(leaves) / max(1, deepest))
+        needs[topic.id] = max(1 / max(1, topic.depth), sum(needs[child] for child in children[topic.id]))
+    wedge: dict[str, tuple[float, float]] = {section: (0.0, 360.0)}
+    for topic in topics:
+        begin, end = wedge[topic.id]
+        share = (end - begin) / sum(needs[child] for child in children[topic.id]) if children[topic.id] else 0.0
+        for child in children[topic.id]:
+            wedge[child] = (begin, begin + share * needs[child])
+            begin = wedge[child][1]
+    angle = {topic_id: (begin + end) / 2 for topic_id, (begin, end) in wedge.items()}
+    step = max(95.0, _ARC * needs[section] / math.tau)
     nodes: list[Node] = []
     for topic in topics:
         if topic.depth == 0:

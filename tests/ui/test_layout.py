@@ -139,6 +139,17 @@ def test_a_section_is_drawn_around_its_root_with_each_level_further_out() -> Non
     assert out("gan/wgan/loss") == pytest.approx(2 * out("gan/wgan"))
 
 
+def test_a_lopsided_section_keeps_its_topics_apart() -> None:
+    """Many short branches beside few deep ones: each level has its own circle and room for all that stands on it."""
+    short = [f"s/b{n}" for n in range(60)]
+    deep = [f"s/d{'/e' * level}/f{n}" for level in range(4) for n in range(12)]
+    stems = ["s/d", "s/d/e", "s/d/e/e", "s/d/e/e/e"]
+    ids = ["s", *short, *sorted([*stems, *deep])]
+    nodes = section_nodes(NetworkXStore(atlas_of(ids)), "s")
+    gaps = [math.hypot(a.x - b.x, a.y - b.y) - (a.size + b.size) / 2 for i, a in enumerate(nodes) for b in nodes[:i]]
+    assert min(gaps) > 2
+
+
 def test_a_section_over_the_limit_loses_its_deepest_level_first() -> None:
     assert {node.topic.id for node in section_nodes(STORE, "gan", limit=4)} == {"gan", "gan/dcgan", "gan/wgan"}
 

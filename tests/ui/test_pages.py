@@ -211,6 +211,14 @@ def test_counts_are_of_topics_and_not_of_edges(open_page: Open, atlas: Service) 
     assert f"**Learn first** :gray[{len(before)}]" in said
 
 
+def test_topics_of_the_same_title_are_told_apart_by_their_place(open_page: Open, atlas: Service) -> None:
+    topic = next(t for t in atlas.store.topics() if any(twin.title == t.title for twin in atlas.store.twins(t.id)))
+    at = open_page("topic", id=topic.id)
+    listed = [each.label for each in at.button if str(each.key).startswith("page-The same concept-")]
+    assert topic.title not in listed
+    assert any(label.startswith(f"{topic.title} · ") for label in listed)
+
+
 # Ask
 
 
@@ -321,9 +329,18 @@ def test_a_goal_gives_its_steps_in_an_order_that_asks_for_nothing_later(open_pag
 
 def test_a_goal_that_needs_nothing_can_be_started_at_once(open_page: Open) -> None:
     at = open_page("path", goal=FLOOR)
+    assert at.success
     no_fault(at)
     assert steps_shown(at) == [FLOOR]
     assert "you can start here" in words(at)
+
+
+def test_what_an_unwritten_goal_needs_is_not_made_up(open_page: Open, small_home: Path) -> None:
+    at = open_page("path", home=small_home, goal="beta/attention")
+    no_fault(at)
+    assert steps_shown(at) == ["beta/attention"]
+    assert not at.success
+    assert "Nobody has recorded yet what this topic needs" in words(at)
 
 
 def test_an_unknown_goal_is_named_and_the_list_is_offered(open_page: Open) -> None:

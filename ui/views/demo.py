@@ -70,7 +70,9 @@ def form(description: "Description", given: dict[str, Any]) -> dict[str, object]
             )
     with st.form(f"form-{key}"):
         chosen = {parameter.name: _widget(key, parameter, given) for parameter in description.parameters}
-        if st.form_submit_button("Run", type="primary", icon=":material/play_arrow:", width="stretch"):
+        # The dark theme's light accent would carry white letters; there the plain button reads better.
+        look = "secondary" if st.context.theme.type == "dark" else "primary"
+        if st.form_submit_button("Run", type=look, icon=":material/play_arrow:", width="stretch"):
             return chosen
     return None
 

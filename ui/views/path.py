@@ -128,8 +128,10 @@ def page() -> None:
     sessions = schedule(whole, minutes)
     with left:
         st.progress(done / len(whole.steps), f"{done} of {len(whole.steps)} steps done · about {rest} min left")
-        if len(whole.steps) == 1:
+        if len(whole.steps) == 1 and whole.steps[0].topic.summary:
             st.success("Nothing needs to come first: you can start here.", icon=":material/flag:")
+        elif len(whole.steps) == 1:
+            st.info("Nobody has recorded yet what this topic needs.", icon=":material/edit_note:")
         checklist(atlas, whole, sessions)
     with right:
         with st.container(border=True):

@@ -6,7 +6,7 @@ from graph import Comparison, Topic, nearest_ids
 from search import QueryRefused
 from service import Service, wire
 from ui.links import asked_for, query
-from ui.session import guarded, known, service, toggle_known, topic_labels
+from ui.session import guarded, known, label_of, service, toggle_known, topic_labels
 from ui.widgets.topic_card import badges, relations
 
 
@@ -70,7 +70,9 @@ def text(topic: Topic) -> None:
 def comparison_table(atlas: Service, comparison: Comparison) -> None:
     """A comparison as a table, what the sides share above it and the choice below."""
     st.markdown(f"**{comparison.question}**\n\n{comparison.same}")
-    titles = [atlas.store.topic(side).title for side in comparison.between]
+    sides = [atlas.store.topic(side) for side in comparison.between]
+    alike = len({side.title for side in sides}) < len(sides)
+    titles = [label_of(side) if alike else side.title for side in sides]
     head = "| | " + " | ".join(titles) + " |\n|---|" + "---|" * len(titles)
     rows = [
         "| **{}** | {} |".format(aspect.name, " | ".join(_cell(value) for value in aspect.values))

@@ -1,11 +1,12 @@
 """A topic beside a picture or a list: title, facts, summary, and the lists of what it is linked with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import streamlit as st
 
 from graph import Topic
 from service import Service
+from ui.session import label_of
 
 
 def badges(service: Service, topic: Topic) -> None:
@@ -54,13 +55,14 @@ def relations(service: Service, topic: Topic, key: str, go: Callable[[str], None
     ]
     for heading, icon, found in lists:
         if found:
-            _list(service, heading, icon, found, f"{key}-{heading}", go, most)
+            _list(service, topic, heading, icon, found, f"{key}-{heading}", go, most)
     if not before:
-        st.caption("No prerequisites recorded: you can start here.")
+        st.caption("Nothing needs to come first: you can start here." if topic.summary else "No prerequisites yet.")
 
 
 def _list(
     service: Service,
+    topic: Topic,
     heading: str,
     icon: str,
     found: dict[str, str],
@@ -69,18 +71,18 @@ def _list(
     most: int,
 ) -> None:
     st.markdown(f"{icon} **{heading}** :gray[{len(found)}]")
-    rows: Sequence[str] = list(found)[:most]
+    rows = [service.store.topic(topic_id) for topic_id in list(found)[:most]]
+    titles = [topic.title, *(row.title for row in rows)]
     with st.container(gap="xxsmall"):
-        for topic_id in rows:
-            title = service.store.topic(topic_id).title
+        for row in rows:
             st.button(
-                title,
-                key=f"{key}-{topic_id}",
-                help=found[topic_id] or None,
+                label_of(row) if titles.count(row.title) > 1 else row.title,
+                key=f"{key}-{row.id}",
+                help=found[row.id] or None,
                 type="tertiary",
                 icon=":material/chevron_right:",
                 on_click=go,
-                args=(topic_id,),
+                args=(row.id,),
             )
     if len(found) > most:
         st.caption(f"and {len(found) - most} more")
