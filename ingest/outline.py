@@ -5,16 +5,17 @@
 - Markdown: headings (`## ` sections, `### ` below) with nested bullets under them
 - OPML: nested `<outline text="…">` elements
 
-A trailing `*` marks a supplementary topic (starred): it is a flag and no part of the title.
+A trailing `*` marks a supplementary topic (starred): it is a flag and no part of the title. A title that really ends
+with a star ends with a backslash and a star, and one that begins with a mark of the formats has a backslash before it.
 """
 
+import html
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from xml.parsers import expat
-from xml.sax.saxutils import quoteattr
 
 from ingest.problems import CorpusError, Problem
 from ingest.slug import sibling_slugs
@@ -60,20 +61,24 @@ class _Line:
     text: str
 
 
-def read_outline(source: Path) -> Outline:
-    """Read an outline file in any of the four formats. Raises CorpusError with every problem of the file."""
+def read_outline(source: Path, name: str | None = None) -> Outline:
+    """Read an outline file in any of the four formats; messages call it `name`, or else by its path.
+
+    Raises CorpusError with every problem of the file.
+    """
+    name = name or str(source)
     try:
-        size = source.stat().st_size
-        if size > MAX_BYTES:
-            raise CorpusError([Problem(str(source), 1, f"the file has {size:,} bytes; at most {MAX_BYTES:,} are read")])
-        data = source.read_bytes()
+        with source.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise CorpusError([Problem(str(source), 1, f"cannot be read: {error.strerror}")]) from error
-    return parse_outline(data, str(source))
+        raise CorpusError([Problem(name, 1, f"cannot be read: {error.strerror}")]) from error
+    return parse_outline(data, name)
 
 
 def parse_outline(data: bytes, name: str = "outline") -> Outline:
     """Read an outline from bytes; `name` stands in messages. Raises CorpusError with every problem."""
+    if len(data) > MAX_BYTES:
+        raise CorpusError([Problem(name, 1, f"the file is too large: at most {MAX_BYTES:,} bytes are read")])
     text = _decode(data, name)
     problems: list[Problem] = []
     kind = format_of(text)
@@ -104,10 +109,11 @@ def format_of(text: str) -> Format:
 
 
 def _decode(data: bytes, name: str) -> str:
-    if b"\0" in data[:4096]:
+    if b"\0" in data:
         raise CorpusError([Problem(name, 1, "this is a binary file", "Give a text file in UTF-8.")])
     try:
-        return data.decode("utf-8-sig")
+        # only what editors count as a line ends one: str.splitlines would also break at form feeds and U+2028
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         what = f"byte 0x{data[error.start]:02x} is not UTF-8"
@@ -128,12 +134,13 @@ class _TextReader:
     def read(self, text: str) -> tuple[str, list[_Line]]:
         """The outline's title and its lines, problems noted on the way."""
         title, lines = "", list[_Line]()
-        for number, raw in enumerate(text.splitlines(), start=1):
+        filler = "│| \t" if self._kind == "tree" else " \t"
+        for number, raw in enumerate(text.split("\n"), start=1):
             line = raw.rstrip()
-            if not line.strip("│| \t"):
+            if not line.strip(filler):
                 continue
             if line.startswith("# ") and not title and not lines:
-                title = line[2:].strip()
+                title = _one_line(line[2:])
                 continue
             heading = re.match(r"(#{1,6})(?:\s+(.*))?$", line)
             if heading:
@@ -166,10 +173,9 @@ class _TextReader:
             return None
         branch = re.match(r"((?:[│ ] {3})*)[├└]─+(?: (.*))?$", line)
         if branch is None:
-            near = line.strip("│├└─ ")
-            self._problem(
-                number, "this is no line of the tree", f'Write "├── {near or "Title"}" four columns deeper a level.'
-            )
+            near = line.strip("│├└─ ")[:40] or "Title"
+            form = f'"├── {near}", four columns deeper a level' + ("" if line[0] in " │├└" else f', or "## {near}"')
+            self._problem(number, "this is no line of the tree", f"Write {form}.")
             return None
         return _Line(number, len(branch[1]) // 4 + 1, branch[2] or "")
 
@@ -202,6 +208,7 @@ def _read_opml(text: str, name: str) -> tuple[str, list[_Line]]:
     lines: list[_Line] = []
     title: list[str] = []
     open_tags: list[str] = []
+    depth = -1
     parser = expat.ParserCreate()
 
     def refuse(*_: object) -> None:
@@ -209,12 +216,15 @@ def _read_opml(text: str, name: str) -> tuple[str, list[_Line]]:
         raise CorpusError([Problem(name, parser.CurrentLineNumber, what, "Remove it: an OPML outline needs none.")])
 
     def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
         if tag == "outline":
-            depth = open_tags.count("outline")
+            depth += 1
             lines.append(_Line(parser.CurrentLineNumber, depth, attributes.get("text", attributes.get("title", ""))))
         open_tags.append(tag)
 
-    def end(_: str) -> None:
+    def end(tag: str) -> None:
+        nonlocal depth
+        depth -= tag == "outline"
         open_tags.pop()
 
     def data(piece: str) -> None:
@@ -233,39 +243,72 @@ def _read_opml(text: str, name: str) -> tuple[str, list[_Line]]:
         raise CorpusError(
             [Problem(name, error.lineno, what, 'An OPML file nests <outline text="…"> in <body>.')]
         ) from error
-    return "".join(title).strip(), lines
+    return _one_line("".join(title)), lines
 
 
 def _place(lines: Sequence[_Line], name: str, problems: list[Problem]) -> list[OutlineTopic]:
     """Topics with ids from lines with depths; a line that does not fit is a problem."""
-    texts: list[str] = []
+    titles: list[tuple[str, bool]] = []
     above: int | None = None
     for line in lines:
-        texts.append(re.sub(r"\s+", " ", line.text).strip())
-        if not texts[-1].rstrip("* "):
-            problems.append(
-                Problem(name, line.number, "a topic without a title", "Write its title or remove the line.")
-            )
-        if len(texts[-1]) > MAX_TITLE:
-            problems.append(Problem(name, line.number, f"a title of {len(texts[-1])} characters; at most {MAX_TITLE}"))
-        if line.depth > MAX_DEPTH:
-            problems.append(Problem(name, line.number, f"level {line.depth} is deeper than {MAX_DEPTH} levels"))
-        if above is None and line.depth > 0:
-            problems.append(
-                Problem(name, line.number, "a topic before any section", 'Put "## Section title" above it.')
-            )
-        elif above is not None and line.depth > above + 1:
-            what = f"a skipped level: level {line.depth} under level {above}"
-            instead = f"Move it to level {above + 1}, or give it the parent that is missing."
+        titles.append(_read_title(line.text))
+        for what, instead in _faults(titles[-1][0], line.depth, above):
             problems.append(Problem(name, line.number, what, instead))
         above = line.depth
     if problems:
         return []
-    return list(_with_ids(lines, texts))
+    return list(_with_ids(lines, titles))
 
 
-def _with_ids(lines: Sequence[_Line], texts: Sequence[str]) -> Iterator[OutlineTopic]:
-    titles = [text.rstrip("* ") if text.endswith("*") else text for text in texts]
+def _faults(title: str, depth: int, above: int | None) -> Iterator[tuple[str, str]]:
+    """What is wrong with a topic at `depth` when the line before stands at `above`, and what to do about it."""
+    if not title:
+        yield "a topic without a title", "Write its title or remove the line."
+    if len(title) > MAX_TITLE:
+        yield f"a title of {len(title)} characters; at most {MAX_TITLE}", "Shorten it: a title is a label, not a text."
+    control = _CONTROL.search(title)
+    if control:
+        yield f"the control character U+{ord(control[0]):04X} in a title", "Remove it."
+    if depth > MAX_DEPTH:
+        yield f"level {depth} is deeper than {MAX_DEPTH} levels", "Move it up."
+    if above is None and depth > 0:
+        yield "a topic before any section", 'Put "## Section title" above it.'
+    elif above is not None and depth > above + 1:
+        instead = f"Move it to level {above + 1}, or give it the parent that is missing."
+        yield f"a skipped level: level {depth} under level {above}", instead
+
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
+_ESCAPE = re.compile(r"^\\(?=[-*+#│├└|<\\])")
+"""A backslash before a first character that a format would take for its own."""
+
+
+def _read_title(text: str) -> tuple[str, bool]:
+    """A title without its star and backslashes, and whether it is starred."""
+    text = _ESCAPE.sub("", _one_line(text))
+    title = text.rstrip("* ")
+    tail = text[len(title) :]
+    if title.endswith("\\") and tail.startswith("*"):
+        return title[:-1] + "*", "*" in tail[1:]
+    return title, "*" in tail
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _write_title(topic: OutlineTopic) -> str:
+    """The text of a topic that `_read_title` reads back."""
+    text = topic.title[:-1] + "\\*" if topic.title.endswith("*") else topic.title
+    if text[0] in "-*+#│├└|<\\":
+        text = "\\" + text
+    if not topic.starred:
+        return text
+    return f"{text} *" if text.endswith("\\") else f"{text}*"
+
+
+def _with_ids(lines: Sequence[_Line], read: Sequence[tuple[str, bool]]) -> Iterator[OutlineTopic]:
+    titles = [title for title, _ in read]
     children: dict[int, list[int]] = {}
     parents: list[int] = []
     stack: list[int] = []
@@ -283,60 +326,53 @@ def _with_ids(lines: Sequence[_Line], texts: Sequence[str]) -> Iterator[OutlineT
         above = parents[index]
         ids.append(slugs[index] if above < 0 else f"{ids[above]}/{slugs[index]}")
         paths.append((titles[index],) if above < 0 else (*paths[above], titles[index]))
-        yield OutlineTopic(line.number, line.depth, texts[index].endswith("*"), ids[index], titles[index], paths[index])
+        yield OutlineTopic(line.number, line.depth, read[index][1], ids[index], titles[index], paths[index])
 
 
 def write_outline(outline: Outline, kind: Format = "tree") -> str:
-    """Return the outline as text of one of the formats. Reading it back gives the same topics (line numbers aside)."""
+    """Return the outline as text of one of the formats. Reading it back gives the same topics (line numbers aside).
+
+    The tree has one form: a blank line before a section, no other blank or filler lines, the last sibling with └.
+    """
     if kind == "opml":
         return _write_opml(outline)
-    head = [f"# {outline.title}", ""] if outline.title else []
-    return (
-        "\n".join([*head, *(line for index in range(len(outline.topics)) for line in _write(outline, index, kind))])
-        + "\n"
-    )
+    lines = [f"# {outline.title}", ""] if outline.title else []
+    bars = _bars(outline.topics) if kind == "tree" else []
+    for index, topic in enumerate(outline.topics):
+        text = _write_title(topic)
+        if topic.depth == 0:
+            lines += [*([""] if index else []), f"## {text}"]
+        elif kind == "tree":
+            lines.append(bars[index] + text)
+        elif kind == "markdown":
+            lines.append("  " * (topic.depth - 1) + f"- {text}")
+        else:
+            lines.append("    " * topic.depth + text)
+    return "\n".join(lines) + "\n"
 
 
-def _write(outline: Outline, index: int, kind: Format) -> list[str]:
-    topic = outline.topics[index]
-    text = _text(topic)
-    if topic.depth == 0:
-        return [*([""] if index else []), f"## {text}"]
-    if kind == "tree":
-        return [_bars(outline.topics, index) + text]
-    if kind == "markdown":
-        return ["  " * (topic.depth - 1) + f"- {text}"]
-    return ["    " * topic.depth + text]
-
-
-def _text(topic: OutlineTopic) -> str:
-    return f"{topic.title}*" if topic.starred else topic.title
-
-
-def _bars(topics: Sequence[OutlineTopic], index: int) -> str:
-    """The box characters before a title: a bar wherever a later sibling of that level follows."""
-    depth = topics[index].depth
-    followed = [False] * (depth + 1)
-    lowest = depth + 1
-    for later in topics[index + 1 :]:
-        if later.depth < lowest:
-            lowest = later.depth
-            if lowest > 0:
-                followed[lowest] = True
-        if lowest <= 1:
-            break
-    bars = "".join("│   " if followed[level] else "    " for level in range(1, depth))
-    return bars + ("├── " if followed[depth] else "└── ")
+def _bars(topics: Sequence[OutlineTopic]) -> list[str]:
+    """The box characters before each title: a bar wherever a later sibling of that level follows."""
+    bars: list[str] = []
+    followed: list[bool] = []  # by level: whether a topic comes later under the same parent
+    for topic in reversed(topics):
+        depth = topic.depth
+        followed = [*followed[: depth + 1], *[False] * (depth + 1 - len(followed))]
+        lead = "".join("│   " if later else "    " for later in followed[1:depth])
+        bars.append(lead + ("├── " if followed[depth] else "└── "))
+        followed[depth] = True
+        if depth == 0:
+            followed = []
+    return bars[::-1]
 
 
 def _write_opml(outline: Outline) -> str:
     lines = ['<?xml version="1.0" encoding="UTF-8"?>', '<opml version="2.0">']
-    title = quoteattr(outline.title)[1:-1]
-    lines += [f"<head><title>{title}</title></head>", "<body>"]
+    lines += [f"<head><title>{html.escape(outline.title)}</title></head>", "<body>"]
     depth = -1
     for topic in outline.topics:
         lines += ["</outline>"] * (depth - topic.depth + 1)
-        lines.append(f"<outline text={quoteattr(_text(topic))}>")
+        lines.append(f'<outline text="{html.escape(_write_title(topic))}">')
         depth = topic.depth
     lines += ["</outline>"] * (depth + 1)
     return "\n".join([*lines, "</body>", "</opml>"]) + "\n"

@@ -19,11 +19,17 @@ class Problem:
         return f"{self.file}:{self.line}: {self.what}" + (f"\n    {self.instead}" if self.instead else "")
 
 
+LISTED = 200
+"""So many problems stand in a message; a file of the wrong kind can have one on each of a million lines."""
+
+
 class CorpusError(AtlasError):
     """An outline or a corpus cannot be read. `problems` has all of them, by file and line; nothing was changed."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(set(problems)))
         count = len(self.problems)
-        listed = "\n".join(str(problem) for problem in self.problems)
-        super().__init__(f"{listed}\n{count} problem{'s' if count != 1 else ''}; nothing was changed.")
+        listed = "\n".join(str(problem) for problem in self.problems[:LISTED])
+        if count > LISTED:
+            listed += f"\n… and {count - LISTED:,} more"
+        super().__init__(f"{listed}\n{count:,} problem{'s' if count != 1 else ''}; nothing was changed.")

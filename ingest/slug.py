@@ -19,23 +19,33 @@ _WORDS = {
     "ᵧ": "y",  # a subscript gamma, which outlines use for the subscript y that Unicode lacks
 }
 
+_LETTERS = {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"}
+"""Latin letters that Unicode does not decompose."""
+
 
 def slug(title: str) -> str:
-    """Return a title as lower-case ASCII words joined by hyphens; Greek letters and signs are spelled out."""
+    """Return a title as lower-case words joined by hyphens; "" when it has neither letters nor digits.
+
+    Greek letters and signs are spelled out and Latin accents fold. Letters of other scripts stay as they are: an id in
+    Russian or Chinese says more than `topic-17`.
+    """
     spelled = "".join(_WORDS.get(sign, sign) for sign in title)
-    plain = "".join(_ascii(sign) for sign in unicodedata.normalize("NFKD", spelled))
-    return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
+    plain: list[str] = []
+    for sign in unicodedata.normalize("NFKD", spelled).lower():
+        if unicodedata.category(sign).startswith("M"):
+            foreign = bool(plain) and not plain[-1].isascii()
+            plain.append(sign if foreign else "")  # é folds to e; a Devanagari vowel sign is a part of its word
+        else:
+            plain.append(_plain(sign))
+    return "-".join(unicodedata.normalize("NFC", "".join(plain)).split())
 
 
-def _ascii(sign: str) -> str:
-    """One character of a decomposed text in ASCII: a Greek letter by its name, an accent dropped."""
-    if sign.isascii():
-        return sign
-    name = unicodedata.name(sign, "")
-    greek = re.match(r"GREEK (?:SMALL|CAPITAL) LETTER (?:FINAL )?(\w+)$", name)
+def _plain(sign: str) -> str:
+    """One character of a slug: a Greek letter by its name, a letter or digit itself, anything else a blank."""
+    greek = re.match(r"GREEK (?:SMALL|CAPITAL) LETTER (?:FINAL )?(\w+)$", unicodedata.name(sign, ""))
     if greek:
         return f" {greek[1].lower().replace('lamda', 'lambda')} "
-    return "" if unicodedata.combining(sign) else " "
+    return _LETTERS.get(sign, sign) if sign.isalnum() else " "
 
 
 def sibling_slugs(titles: Sequence[str]) -> list[str]:
@@ -46,12 +56,15 @@ def sibling_slugs(titles: Sequence[str]) -> list[str]:
     short = [slug(_without_parentheses(title)) or slug(title) for title in titles]
     count = Counter(short)
     chosen = [slug(title) if count[brief] > 1 else brief for title, brief in zip(titles, short, strict=True)]
+    next_number: dict[str, int] = {}
     taken: set[str] = set()
     unique: list[str] = []
     for each in chosen:
-        candidate, number = each or "topic", 2
+        base = each or "topic"
+        candidate, number = base, next_number.get(base, 2)
         while candidate in taken:
-            candidate, number = f"{each or 'topic'}-{number}", number + 1
+            candidate, number = f"{base}-{number}", number + 1
+        next_number[base] = number
         taken.add(candidate)
         unique.append(candidate)
     return unique

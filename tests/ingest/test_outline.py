@@ -1,12 +1,13 @@
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest import CorpusError, Outline, parse_outline, read_outline, write_outline
-from ingest.outline import Format, OutlineTopic
+from ingest import CorpusError, Outline, Problem, parse_outline, read_outline, write_outline
+from ingest.outline import MAX_BYTES, Format, OutlineTopic
 from ingest.slug import sibling_slugs, slug
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,34 +39,66 @@ def test_the_shipped_outline_survives_every_format(kind: Format) -> None:
     assert essence(again) == essence(outline)
 
 
-words = st.text(
-    st.characters(categories=["L", "N"], include_characters=" ()-&√ₖβ/.,:'\"<>+="), min_size=1, max_size=20
-).map(lambda text: " ".join(text.split()))
-titles = words.filter(lambda text: any(sign.isalpha() for sign in text) and text[0].isalpha())
+anything = st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="\ufffe\uffff"), max_size=12)
+tricky = st.text(" -*+#│├└─|<>\\\"'&1.)a:`[]", max_size=8)
+titles = st.one_of(anything, tricky, st.sampled_from(["Loss", "Loss (G)", "Loss (D)", "Définition", "√dₖ"])).map(
+    lambda text: " ".join(text.split())
+)
 
 
 @st.composite
-def outlines(draw: st.DrawFn) -> str:
-    """A random outline as a canonical tree with its starred topics."""
-    lines: list[OutlineTopic] = []
+def outlines(draw: st.DrawFn) -> Outline:
+    """A random outline; its topics have no ids yet."""
+    topics: list[OutlineTopic] = []
     depth = -1
     for _ in range(draw(st.integers(1, 25))):
         depth = draw(st.integers(0, min(depth + 1, 6)))
-        lines.append(OutlineTopic(0, depth, draw(st.booleans()), "", draw(titles), ()))
-    return write_outline(Outline(draw(titles), tuple(lines)), "tree")
+        topics.append(OutlineTopic(0, depth, draw(st.booleans()), "", draw(titles.filter(bool)), ()))
+    return Outline(draw(titles), tuple(topics))
+
+
+@given(outlines(), st.sampled_from(FORMATS), st.sampled_from(FORMATS))
+def test_a_random_outline_survives_every_format(outline: Outline, kind: Format, other: Format) -> None:
+    once = parse_outline(write_outline(outline, kind).encode())
+    assert once.title == outline.title
+    assert [(t.depth, t.starred, t.title) for t in once.topics] == [
+        (t.depth, t.starred, t.title) for t in outline.topics
+    ]
+    twice = parse_outline(write_outline(once, other).encode())
+    assert essence(twice) == essence(once)
 
 
 @given(outlines(), st.sampled_from(FORMATS))
-def test_a_random_outline_survives_every_format(text: str, kind: Format) -> None:
-    outline = parse_outline(text.encode())
-    again = parse_outline(write_outline(outline, kind).encode())
-    assert essence(again) == essence(outline)
-    assert again.title == outline.title
+def test_what_was_written_is_written_again_byte_for_byte(outline: Outline, kind: Format) -> None:
+    text = write_outline(outline, kind)
+    assert write_outline(parse_outline(text.encode()), kind) == text
+
+
+def outcome(data: bytes) -> tuple[Outline, Sequence[Problem]]:
+    """What reading gives: an outline, or the problems that it has."""
+    try:
+        return parse_outline(data), ()
+    except CorpusError as error:
+        return Outline("", ()), error.problems
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_an_outline_or_clear_problems(data: bytes) -> None:
+    outline, problems = outcome(data)
+    assert outline.topics or problems
+    assert all(problem.line >= 1 and problem.what for problem in problems)
+
+
+@given(st.lists(st.sampled_from(["## A", "├── B", "│   └── C", "  d", "\te", "- f", "### g", "", "│", "<opml>"])))
+def test_any_lines_are_an_outline_or_clear_problems(lines: list[str]) -> None:
+    outline, problems = outcome("\n".join(lines).encode())
+    assert outline.topics or problems
+    assert all(1 <= problem.line <= max(1, len(lines)) for problem in problems)
 
 
 @given(outlines())
-def test_ids_are_unique_and_follow_the_hierarchy(text: str) -> None:
-    topics = parse_outline(text.encode()).topics
+def test_ids_are_unique_and_follow_the_hierarchy(outline: Outline) -> None:
+    topics = parse_outline(write_outline(outline).encode()).topics
     ids = [topic.id for topic in topics]
     assert len(set(ids)) == len(ids)
     seen: set[str] = set()
@@ -162,3 +195,39 @@ def test_an_outline_by_indentation_reads_like_the_tree() -> None:
     expected = essence(parse_outline(tree.encode()))
     for other in (indented, tabs, markdown):
         assert essence(parse_outline(other.encode())) == expected
+
+
+def test_letters_of_other_scripts_stay_in_ids_and_latin_ones_fold() -> None:
+    assert slug("Введение в ML") == "введение-в-ml"
+    assert slug("机器学习") == "机器学习"
+    assert slug("हिन्दी भाषा") == "हिन्दी-भाषा"
+    assert slug("Łódź, Straße") == "lodz-strasse"
+    assert sibling_slugs(["***", "…"]) == ["topic", "topic-2"]
+
+
+def test_many_siblings_of_one_title_are_numbered_without_a_gap() -> None:
+    assert sibling_slugs(["Loss", "Loss 2", "Loss", "Loss"]) == ["loss", "loss-2", "loss-3", "loss-4"]
+
+
+def test_a_form_feed_ends_no_line() -> None:
+    assert problems_of("## A\n├── B\x0cC\n\t├── D\n")[0][0] == 3
+
+
+def test_a_title_may_end_with_a_star_of_its_own() -> None:
+    (_, search, starred) = parse_outline(b"## A\n- A\\*\n- C\\**\n").topics
+    assert (search.title, search.starred) == ("A*", False)
+    assert (starred.title, starred.starred) == ("C*", True)
+
+
+def test_a_message_lists_the_first_problems_and_counts_the_rest() -> None:
+    with pytest.raises(CorpusError) as caught:
+        parse_outline(b"## A\n" + b"\t- x\n    - y\n \t- z\n" * 300, "my.txt")
+    assert len(caught.value.problems) > 200
+    assert str(caught.value).splitlines()[-2] == f"… and {len(caught.value.problems) - 200} more"
+
+
+def test_an_outline_over_the_size_limit_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "big.txt"
+    path.write_bytes(b"## A\n" + b"- x\n" * (MAX_BYTES // 4))
+    with pytest.raises(CorpusError, match="too large: at most 16,777,216 bytes"):
+        read_outline(path)
