@@ -23,7 +23,7 @@ _DEGREES_A_NODE = (9.0, 17.0)
 """What a neighbour takes of the circle: at least, and at most where there are few."""
 _STRETCH = 1.34
 """Width of the ellipse over its height: labels need room sideways."""
-_ARC = 22.0
+_ARC = 20.0
 """What a node of a section's tree takes of its level's circle, in the picture's units."""
 
 

@@ -69,13 +69,17 @@ def app_url(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def _wait_until_healthy(server: subprocess.Popen[bytes], health: str, log: Path) -> None:
     limit = time.monotonic() + 60
-    while time.monotonic() < limit and server.poll() is None:
+    while time.monotonic() < limit:
         try:
             with urlopen(health, timeout=1) as answer:  # noqa: S310 (our own server)
                 if answer.status == 200:
                     return
         except (URLError, TimeoutError, ConnectionError):
-            continue
+            try:
+                server.wait(0.05)
+            except subprocess.TimeoutExpired:
+                continue  # still starting
+            break
     pytest.fail(f"The app did not come up:\n{log.read_text(encoding='utf-8', errors='replace')[-3000:]}")
 
 

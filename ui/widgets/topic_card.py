@@ -6,7 +6,6 @@ import streamlit as st
 
 from graph import Topic
 from service import Service
-from ui.session import label_of
 
 
 def badges(service: Service, topic: Topic) -> None:
@@ -76,7 +75,7 @@ def _list(
     with st.container(gap="xxsmall"):
         for row in rows:
             st.button(
-                label_of(row) if titles.count(row.title) > 1 else row.title,
+                f"{row.title} · {row.title_path[-2]}" if titles.count(row.title) > 1 and row.parent else row.title,
                 key=f"{key}-{row.id}",
                 help=found[row.id] or None,
                 type="tertiary",
