@@ -76,9 +76,8 @@ def answer_card(atlas: Service, answer: Answer) -> None:
         for topic_id, number in number_of.items():
             topic = atlas.store.topic(topic_id)
             works = "; ".join(f"[{wire.cite(work)}]({work.link})" for work in atlas.references(topic.refs[:3]))
-            st.caption(
-                f"[{number}] **{topic.title}**, {' › '.join(topic.title_path[:-1])}" + (f" — {works}" if works else "")
-            )
+            place = f", {' › '.join(topic.title_path[:-1])}" if topic.parent else ""
+            st.caption(f"[{number}] **{topic.title}**{place}" + (f" — {works}" if works else ""))
 
 
 def nearest(atlas: Service, answer: Answer) -> None:
