@@ -1,16 +1,21 @@
-"""The format of authored content: one model for each kind of file. The JSON Schema for editors is generated from it.
+"""The format of authored content: one model for each kind of entry, and the JSON Schemas for editors made from them.
 
-`python -m ingest.schema FOLDER` writes the JSON Schemas.
+`python -m ingest.schema [FOLDER]` writes the JSON Schemas, to corpus/schema if no folder is named.
 """
 
 import json
+import re
 import sys
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
-from graph import Level
+from graph import Level, nearest_ids
+from ingest.positions import Positions
+from ingest.problems import Problem
 
 Text = Annotated[str, Field(min_length=1)]
 TopicId = Annotated[str, Field(min_length=1, description="Id of a topic, such as transformer-architecture/…")]
@@ -108,19 +113,12 @@ class ComparisonEntry(_Model):
     """Topics set beside each other."""
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
-    between: list[TopicId] = Field(min_length=2, max_length=5)
-    question: Text
+    between: list[TopicId] = Field(min_length=2, max_length=5, description="The sides, two to five topics")
+    question: Text = Field(description="What somebody who has to choose would type")
     same: Text = Field(description="What the sides share")
-    aspects: list[AspectEntry] = Field(min_length=2)
+    aspects: list[AspectEntry] = Field(min_length=2, description="Questions that one decides by")
     choose: Text = Field(description="When to take which")
     refs: list[Text] = Field(default_factory=list)
-
-    @model_validator(mode="after")
-    def _a_value_a_side(self) -> Self:
-        for aspect in self.aspects:
-            if len(aspect.values) != len(self.between):
-                raise ValueError(f'"{aspect.name}" has {len(aspect.values)} values for {len(self.between)} sides')
-        return self
 
 
 class DemoEntry(_Model):
@@ -133,20 +131,87 @@ class DemoEntry(_Model):
 
 Group = Annotated[list[TopicId], Field(min_length=2, description="One concept in several places, the canonical first")]
 
-SCHEMAS: dict[str, TypeAdapter[list[Entry]] | TypeAdapter[list[ComparisonEntry]] | TypeAdapter[list[Group]]] = {
-    "topics": TypeAdapter(list[Entry]),
-    "comparisons": TypeAdapter(list[ComparisonEntry]),
-    "concepts": TypeAdapter(list[Group]),
+ENTRY = TypeAdapter(Entry)
+COMPARISON = TypeAdapter(ComparisonEntry)
+DEMO = TypeAdapter(DemoEntry)
+GROUP: TypeAdapter[list[str]] = TypeAdapter(Group)
+
+
+def schema_problems(error: ValidationError, positions: Positions, index: int) -> Iterator[Problem]:
+    """What the schema refused in entry `index` of a file, in words and with the line that it stands on."""
+    for each in error.errors(include_url=False):
+        what, instead = _wording(each, error.title)
+        yield Problem(positions.file, positions.line((index, *each["loc"])), what, instead)
+
+
+_NESTED: dict[str, type[_Model]] = {
+    "demo": DemoLine,
+    "prerequisites": Need,
+    "aspects": AspectEntry,
+    "measured": MeasuredBy,
 }
+_WHOLE: dict[str, type[_Model]] = {model.__name__: model for model in (Entry, ComparisonEntry, DemoEntry)}
+
+
+def _wording(error: ErrorDetails, title: str) -> tuple[str, str]:
+    """What is wrong and what to write instead; `title` names the model that was read."""
+    keys = [part for part in error["loc"] if isinstance(part, str)]
+    key = keys[-1] if keys else ""
+    holder = _NESTED[keys[-2]] if len(keys) > 1 and keys[-2] in _NESTED else _WHOLE.get(title)
+    message = re.sub(r"^(Value error, |(Input|String|List|Dictionary) should )", "", error["msg"])
+    if error["type"] == "extra_forbidden":
+        known = sorted(_keys(holder)) if holder else []
+        return f'unknown key "{key}"', did_you_mean(key, known) or f"Known here: {', '.join(known)}."
+    if error["type"] == "missing":
+        description = _keys(holder).get(key, "") if holder else ""
+        return f'"{key}" is missing', f"Write {key}: …" + (f" ({description})" if description else "")
+    if error["type"] == "value_error":
+        return f"{key}: {message}" if key else message, ""
+    if error["type"] == "string_pattern_mismatch":
+        form = "a month such as 2025-09" if key == "as_of" else "lower-case words joined by hyphens"
+        return f'{key} "{error["input"]}" has another form than it should', f"Write {form}."
+    if error["type"] in ("model_type", "model_attributes_type"):
+        form = "{key: value, …}" if key else '"- id: …" and the other keys below it'
+        return f"{key or 'an entry'} should be keys with values", f"Write {form}."
+    return f"{key or 'an entry'} should {message}", _hint(error)
+
+
+def _hint(error: ErrorDetails) -> str:
+    given: object = error["input"]
+    if error["type"] == "string_type":
+        if isinstance(given, dict):
+            return 'Quote the text: it holds ": ".'
+        return "Write a text." if given is None or isinstance(given, list) else f'Quote it: "{given!s}"'
+    if error["type"] == "list_type":
+        return "Write a list: [one, another], or a line with - for each."
+    return f"{given!r} is not." if isinstance(given, bool | int | float | str) else ""
+
+
+def _keys(model: type[_Model]) -> dict[str, str]:
+    """The keys of a model as they are written, with their descriptions."""
+    return {info.alias or name: info.description or "" for name, info in model.model_fields.items()}
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """A question that offers the nearest known name, "" when none is near."""
+    near = nearest_ids(name, known, 1)
+    return f'did you mean "{near[0]}"?' if near else ""
 
 
 def write_schemas(folder: Path) -> None:
     """Write the JSON Schema of each kind of file into a folder, for editors."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, adapter in SCHEMAS.items():
-        text = json.dumps(adapter.json_schema(by_alias=True), indent=2, ensure_ascii=False)
+    files: dict[str, TypeAdapter[Any]] = {
+        "topics": TypeAdapter(list[Entry]),
+        "comparisons": TypeAdapter(list[ComparisonEntry]),
+        "concepts": TypeAdapter(list[Group]),
+        "demos": TypeAdapter(list[DemoEntry]),
+    }
+    for name, adapter in files.items():
+        schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **adapter.json_schema(by_alias=True)}
+        text = json.dumps(schema, indent=2, ensure_ascii=False)
         (folder / f"{name}.schema.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    write_schemas(Path(sys.argv[1]))
+    write_schemas(Path(sys.argv[1] if len(sys.argv) > 1 else "corpus/schema"))
