@@ -24,7 +24,8 @@ def prerequisite_cycles(prerequisites: Sequence[Prerequisite]) -> list[list[tupl
         by_holder[edge.after].append(edge)
     needs: dict[str, dict[str, Prerequisite]] = {}
     for topic in sorted({edge.before for edge in prerequisites}):
-        needs[topic] = {edge.before: edge for holder in _line(topic) for edge in by_holder.get(holder, ())}
+        edges = {edge.before: edge for holder in _line(topic) for edge in by_holder.get(holder, ())}
+        needs[topic] = dict(sorted(edges.items()))  # so that the same cycle is found whatever the order of the edges
     try:
         TopologicalSorter(needs).prepare()
     except CycleError:

@@ -147,14 +147,13 @@ class CorpusReader:
                 place = Place(positions.file, positions.line((index, "id")))
                 topic = self._known_topic(entry.id, place)
                 self._check_entry(entry, positions, index)
-                if topic is None:
-                    continue
-                self._check_place(topic, place, last)
-                last = topic
-                self.entries[topic.id] = place
-                self.topics[topic.id] = _written(topic, entry)
+                if topic is not None:
+                    self._check_place(topic, place, last)
+                    last = topic
+                    self.entries[topic.id] = place
+                    self.topics[topic.id] = _written(topic, entry)
                 for number, need in enumerate(entry.prerequisites):
-                    self._read_need(topic.id, number, need, positions, (index, "prerequisites", number))
+                    self._read_need(entry.id, number, need, positions, (index, "prerequisites", number))
 
     def _check_entry(self, entry: Entry, positions: Positions, index: int) -> None:
         """What an entry names must exist, and its formulas must close."""
@@ -185,7 +184,7 @@ class CorpusReader:
         for index, before in enumerate(names):
             line = positions.line((*loc, "topic") if group is None else (*loc, "any_of", index))
             place = Place(positions.file, line)
-            if self._known_topic(before, place) is None:
+            if self._known_topic(before, place) is None or after not in self.topics:
                 continue
             kin = _kinship(before, after)
             if kin:
