@@ -83,6 +83,19 @@ def test_near_duplicates_are_found_and_different_summaries_are_not(tmp_path: Pat
     ]
 
 
+def test_a_short_summary_inside_a_long_one_is_a_near_duplicate(tmp_path: Path) -> None:
+    longer = f"{SUMMARY} {' '.join(f'more{number}' for number in range(60))}"
+    folder = corpus(
+        tmp_path,
+        topics__alpha__one_yaml=entry("alpha/one", summary=SUMMARY),
+        topics__alpha__two_yaml=entry("alpha/two", summary=longer),
+        references_bib=WORK,
+    )
+    assert remarks_on(folder) == [
+        'topics/alpha/two.yaml:1: the summaries of "alpha/two" and "alpha/one" are nearly the same'
+    ]
+
+
 def test_an_alias_belongs_to_one_topic_or_one_concept_group(tmp_path: Path) -> None:
     def folder(name: str, **more: str) -> Path:
         (tmp_path / name).mkdir()

@@ -231,3 +231,13 @@ def test_an_outline_over_the_size_limit_is_refused_unread(tmp_path: Path) -> Non
     path.write_bytes(b"## A\n" + b"- x\n" * (MAX_BYTES // 4))
     with pytest.raises(CorpusError, match="too large: at most 16,777,216 bytes"):
         read_outline(path)
+
+
+def test_the_tree_is_written_with_a_bar_wherever_a_sibling_follows() -> None:
+    text = "# T\n\n## A\n├── B*\n│   ├── C\n│   │   └── D\n│   └── E\n└── F\n    └── G\n\n## H\n└── I\n"
+    assert write_outline(parse_outline(text.encode())) == text
+
+
+def test_the_foundations_are_kept_in_the_form_that_is_written() -> None:
+    path = ROOT / "corpus" / "foundations.txt"
+    assert write_outline(read_outline(path)) == path.read_text(encoding="utf-8")
