@@ -16,12 +16,12 @@ export PYTHONUTF8 := 1
 export UV_LINK_MODE := copy
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help run build test lint types browser bench lock clean
+.PHONY: help run build test lint types browser bench lock golden clean
 
 help:
 	@echo 'make run    set up, build the atlas, open the UI     (PORT=8501, TORCH=cpu|default)'
 	@echo 'make test   set up, lint, type-check, run every test'
-	@echo 'make lint | bench | lock | clean'
+	@echo 'make lint | bench | lock | golden | clean'
 
 run: build
 	$(BIN)/genatlas ui --port $(PORT)
@@ -84,6 +84,11 @@ lock: $(UV)
 	$(COMPILE) locks/uv.in -o locks/uv.lock
 	$(COMPILE) --group build pyproject.toml | $(PYTHON) locks/split.py run.lock
 	$(COMPILE) --group build --group dev pyproject.toml | $(PYTHON) locks/split.py dev.lock
+
+# Files that tests hold the code against; look at the diff before you commit it.
+golden: .venv/dev.done
+	$(BIN)/python -m tests.cli.help
+	$(BIN)/python -m ingest.schema corpus/schema
 
 clean:
 	rm -rf .venv test-output .pytest_cache .ruff_cache .hypothesis

@@ -13,6 +13,7 @@ from search.words import words_of, words_of_query
 
 MOST_SENTENCES = 6
 RELATED = 5
+MOST_RANKED = 10
 
 TEXTS: tuple[PassageField, ...] = ("summary", "detail", "misconception")
 """Fields that hold sentences."""
@@ -59,7 +60,7 @@ class Answer:
     `topic` is the one that answers; `formula` is its LaTeX where it is the point. `note` says, in one sentence, what an
     answer lacks and where to go on. With `abstained` there are no sentences: the question is foreign to the atlas, or
     the text that would answer it is not written yet (`topic` then names whose), and `nearest` are topics to turn to.
-    `ranked` are the topics that the search found, best first.
+    `ranked` are the topics that the search found, best first; of a comparison its two sides lead.
     """
 
     question: str
@@ -215,6 +216,9 @@ class Answerer:
     def _compare(self, answer: Answer, ranking: Ranking) -> Answer:
         """The authored table of the two sides; without one, what each side's own text says."""
         sides = self._sides(answer.question, ranking)
+        answer = replace(
+            answer, ranked=tuple(dict.fromkeys([*(side.id for side in sides), *answer.ranked]))[:MOST_RANKED]
+        )
         if comparison := self._authored(sides, ranking):
             return self._tabulated(answer, comparison)
         if len(sides) < 2:

@@ -23,6 +23,8 @@ _DEGREES_A_NODE = (9.0, 17.0)
 """What a neighbour takes of the circle: at least, and at most where there are few."""
 _STRETCH = 1.34
 """Width of the ellipse over its height: labels need room sideways."""
+_BEYOND = 2.1
+"""Radius of the second circle over that of the first."""
 _ARC = 20.0
 """What a node of a section's tree takes of its level's circle, in the picture's units."""
 
@@ -96,10 +98,11 @@ def neighbourhood_nodes(picture: Neighbourhood) -> list[Node]:
             ring.setdefault(role, []).append(topic_id)
     angle_of = _ring_angles(ring)
     radius = max(190.0, 8.0 * len(angle_of))
-    nodes = [Node(topics[picture.centre], "centre", 0, 0, 34, 13, 0, "center")]
+    wide = len(topics) > 1 + len(angle_of)  # two steps: the picture is drawn smaller, so its letters are larger
+    nodes = [Node(topics[picture.centre], "centre", 0, 0, 34, 18 if wide else 13, 0, "center")]
     for number, (topic_id, angle) in enumerate(sorted(angle_of.items(), key=lambda item: item[1])):
-        stagger = 1.0 if len(angle_of) <= 26 or number % 2 == 0 else 1.25
-        nodes.append(_on_ellipse(topics[topic_id], role_of[topic_id], angle, radius * stagger, 20, 12))
+        stagger = 1.0 if wide or len(angle_of) <= 26 or number % 2 == 0 else 1.25
+        nodes.append(_on_ellipse(topics[topic_id], role_of[topic_id], angle, radius * stagger, 20, 15 if wide else 12))
     nodes.extend(_outer(picture, role_of, angle_of, topics, radius))
     return nodes
 
@@ -142,7 +145,7 @@ def _outer(
     topics: Mapping[str, Topic],
     radius: float,
 ) -> list[Node]:
-    """The topics two links away, each behind the neighbour that leads to it, on three rings in turn."""
+    """The topics two links away, each behind the neighbour that leads to it, on a circle beyond the labels."""
     behind: dict[str, list[str]] = {}
     placed: set[str] = set()
     for link in picture.links:
@@ -156,8 +159,8 @@ def _outer(
         for place, name in enumerate(names):
             wanted[name] = (angle_of[inner] + spread * (place - (len(names) - 1) / 2)) % 360
     return [
-        _on_ellipse(topics[name], "other", angle, radius * (1.55 + 0.22 * (number % 3)), 11, 9)
-        for number, (name, angle) in enumerate(_apart(wanted, 4.5).items())
+        _on_ellipse(topics[name], "other", angle, radius * _BEYOND, 12, 13)
+        for name, angle in _apart(wanted, 4.5).items()
     ]
 
 

@@ -1,12 +1,13 @@
 """What the pages share: the one opened service, and what this visitor has done."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import cast
 
 import streamlit as st
 
 from graph import Topic
-from service import Service, open_service, user_message
+from service import DemoInfo, Service, open_service, user_message
 
 
 @st.cache_resource(show_spinner=False)
@@ -27,6 +28,17 @@ def label_of(topic: Topic) -> str:
     return f"{topic.title} · {place}" if place else topic.title
 
 
+@st.cache_resource(show_spinner=False)
+def demo_infos() -> dict[str, DemoInfo]:
+    """Every demo that the atlas names, by id."""
+    return {info.demo.id: info for info in service().demos()}
+
+
+def is_ready(demo_id: str) -> bool:
+    """Whether a demo can be run; otherwise it is still to come."""
+    return demo_infos()[demo_id].ready
+
+
 def known() -> set[str]:
     """The topics that this visitor has marked as known, for as long as the visit lasts."""
     return cast("set[str]", st.session_state.setdefault("known", set()))
@@ -37,9 +49,30 @@ def toggle_known(topic_id: str) -> None:
     known().symmetric_difference_update({topic_id})
 
 
-def guarded(page: Callable[[], None]) -> None:
-    """Draw a page; a fault that a user can mend is shown in words, with what to do."""
+@contextmanager
+def loading(height: int, words: str) -> Generator[None]:
+    """The outline of what is to come, for as long as the block runs."""
+    place = st.empty()
+    with place.container():
+        st.caption(words)
+        st.skeleton(height=height)
     try:
+        yield
+    finally:
+        place.empty()
+
+
+def guarded(page: Callable[[], None]) -> None:
+    """Draw a page; a fault that a user can mend is shown in words, with what to do.
+
+    Opening the atlas takes a moment for the first visitor only, but each visitor's first page may have to wait for it.
+    """
+    try:
+        if "opened" not in st.session_state:
+            with loading(640, "Opening the atlas"):
+                service()
+                topic_labels()
+            st.session_state.opened = True
         page()
     except Exception as error:
         message = user_message(error)

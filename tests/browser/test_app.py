@@ -51,7 +51,7 @@ HEADINGS = {
     "ask-empty": "Ask",
     "path": "Study path",
     "path-empty": "Study path",
-    "demo": "Demos",
+    "demo": "KL divergence: formula, sampling, and the two directions",
     "demo-list": "Demos",
 }
 
@@ -93,7 +93,7 @@ def test_a_deep_link_opened_cold_shows_its_page(browser: Browser, app_url: str, 
     if name == "explore-map":
         expect(page.locator('.map[data-ready="1"]')).to_be_visible()
     if name == "demo":
-        expect(page.get_by_role("spinbutton", name="seed")).to_have_value("3")
+        expect(page.get_by_role("spinbutton", name="Seed")).to_have_value("3")
     PICTURES.mkdir(exist_ok=True)
     page.screenshot(path=PICTURES / f"{name}-{theme}.png")
     visitor.assert_no_fault()
@@ -165,8 +165,8 @@ def test_the_zoom_stays_when_a_click_leaves_the_picture_alone(visitor: Visitor) 
     page.get_by_role("button", name="Zoom in").click()
     page.get_by_role("button", name="Zoom in").click()
     zoom = asked(page, "zoom()")
-    click_node(page, KL)
-    inspected(page, "KL Divergence")
+    click_node(page, PARENT)
+    inspected(page, "Training Objectives")
     visitor.settled()
     assert asked(page, "zoom()") == zoom
     page.get_by_role("button", name="Show all").click()
@@ -235,7 +235,60 @@ def test_the_search_box_finds_by_letters(visitor: Visitor) -> None:
     inspected(page, "ELBO (Evidence Lower Bound)")
 
 
+def test_a_section_names_what_fits_and_more_when_zoomed_in(visitor: Visitor) -> None:
+    page = graph(visitor.open("/?topic=generative-adversarial-networks&view=Section"))
+    page.wait_for_function("() => window.__genatlas.graph.names().length > 0")
+    far = asked(page, "names()")
+    nodes = asked(page, "nodes()")
+    assert {node for node in nodes if node.count("/") <= 1} <= set(far), "the highest topics have their names at once"
+    assert len(far) < len(nodes)
+    overlaps = asked(page, "overlaps()")
+    assert overlaps == []
+    for _ in range(6):
+        page.get_by_role("button", name="Zoom in").click()
+    page.wait_for_function("far => window.__genatlas.graph.names().some((name) => !far.includes(name))", arg=far)
+    assert asked(page, "overlaps()") == []
+
+
+def test_on_a_narrow_screen_the_lists_come_first_and_the_picture_unfolds(visitor: Visitor) -> None:
+    visitor.page.set_viewport_size({"width": 420, "height": 900})
+    page = visitor.open(f"/?topic={coded(ELBO)}")
+    inspected(page, "ELBO (Evidence Lower Bound)")
+    canvas = page.get_by_role("application")
+    expect(canvas).to_be_hidden()
+    fold = page.get_by_role("button", name="Picture of the links")
+    expect(fold).to_have_attribute("aria-expanded", "false")
+    fold.click()
+    expect(canvas).to_be_visible()
+    expect(fold).to_have_attribute("aria-expanded", "true")
+    click_node(page, PARENT)
+    inspected(page, "Training Objectives")
+    expect(canvas).to_be_visible()
+    page.screenshot(path=PICTURES / "explore-narrow-light.png", full_page=True)
+
+
+def test_the_picture_follows_a_change_of_theme(visitor: Visitor) -> None:
+    page = graph(visitor.open(f"/?topic={coded(ELBO)}"))
+    picture = page.locator(".genatlas-graph")
+    expect(picture).not_to_have_class(re.compile("dark"))
+    page.emulate_media(color_scheme="dark")
+    expect(picture).to_have_class(re.compile("dark"))
+    assert asked(page, "created") == 1
+
+
 # The map
+
+
+def test_no_name_on_the_map_is_cut_in_the_middle_of_a_line(visitor: Visitor) -> None:
+    page = visitor.open("/?view=Whole+map")
+    expect(page.locator('.map[data-ready="1"]')).to_be_visible()
+    cut = page.locator(".map button:not(.head)").evaluate_all(
+        """boxes => boxes.filter((box) => {
+            const [inside, name] = [box.getBoundingClientRect(), box.firstChild.getBoundingClientRect()];
+            return name.bottom > inside.bottom + 1 || name.right > inside.right + 1;
+        }).map((box) => box.title)"""
+    )
+    assert cut == []
 
 
 def test_the_map_is_entered_by_a_click_and_left_by_the_breadcrumb(visitor: Visitor) -> None:

@@ -76,6 +76,7 @@ def test_an_uncompared_pair_is_told_side_by_side_and_said_so(answerer: Answerer)
     answer = answerer.ask("what is the difference between mode collapse and the latent vector?")
     assert answer.table is None
     assert answer.citations == ("gan/challenges/mode-collapse", "vae/latent")
+    assert answer.ranked[:2] == ("gan/challenges/mode-collapse", "vae/latent")
     assert "Nobody has compared “Mode Collapse” and “Latent Vector” yet" in answer.note
 
 

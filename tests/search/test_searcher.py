@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from graph import ConceptGroup, NetworkXStore, TopicNotFound
-from search import EmptyQuery, Filters, QueryTooLong, Ranking, Searcher
+from graph import Atlas, ConceptGroup, NetworkXStore, TopicNotFound
+from search import EmptyQuery, Filters, LexicalIndex, QueryTooLong, Ranking, Searcher
+from search.dense import DenseIndex
 from search.searcher import LONGEST_QUERY
 from tests.search.atlas import ATLAS
 from tests.search.conftest import Parts
@@ -146,6 +147,13 @@ def test_odd_queries_do_no_harm(searcher: Searcher, query: str) -> None:
 def test_what_does_not_belong_together_is_refused(parts: Parts) -> None:
     with pytest.raises(ValueError, match="do not belong together"):
         Searcher(parts.store, parts.encoder, parts.passages[:-1], parts.dense, parts.lexical)
+
+
+def test_an_atlas_without_topics_declines_everything(parts: Parts) -> None:
+    dense = DenseIndex.build(parts.encoder.encode([]))
+    empty = Searcher(NetworkXStore(Atlas("Empty", ())), parts.encoder, [], dense, LexicalIndex.build([]))
+    assert empty.search("mode collapse").abstained
+    assert empty.search("mode collapse").nearest == ()
 
 
 def test_passages_of_one_topic_come_nearest_first(searcher: Searcher) -> None:

@@ -1,6 +1,7 @@
 """The app over the real service, without a browser: pages are run as scripts and their elements are read."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -78,9 +79,10 @@ def open_page(monkeypatch: pytest.MonkeyPatch, built_home: Path) -> Open:
 
 
 def words(at: AppTest) -> str:
-    """Everything that a page says in text, one element a line."""
+    """Everything that a page says in text, one element a line, without the backslashes that keep signs as they are."""
     kinds = ("title", "subheader", "markdown", "caption", "info", "warning", "error", "success")
-    return "\n".join(str(cast("Any", element).value) for kind in kinds for element in at.get(kind))
+    said = "\n".join(str(cast("Any", element).value) for kind in kinds for element in at.get(kind))
+    return re.sub(r"\\([$~|\[\]_:*`<>#{}&\\])", r"\1", said)
 
 
 def pictures(at: AppTest) -> list[dict[str, Any]]:

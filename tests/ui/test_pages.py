@@ -5,11 +5,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from graph import Topic
 from service import Service
 from tests.ui.conftest import Open, button, links, pictures, words
+from ui import session
 
 PAGES = ["explore", "topic", "ask", "path", "demo"]
 VAE = "variational-autoencoders"
@@ -63,6 +65,39 @@ def test_a_damaged_snapshot_is_named_and_try_again_recovers_once_it_is_mended(
     assert pictures(at)
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_a_visitors_first_page_shows_an_outline_while_the_atlas_opens(
+    open_page: Open, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    happened: list[str] = []
+    skeleton, opening = st.skeleton, session.open_service
+
+    def draw_outline(height: int) -> object:
+        happened.append("outline")
+        return skeleton(height=height)
+
+    def open_noticed() -> Service:
+        happened.append("open")
+        return opening()
+
+    monkeypatch.setattr(st, "skeleton", draw_outline)
+    monkeypatch.setattr(session, "open_service", open_noticed)
+    at = open_page(page)
+    no_fault(at)
+    assert happened == ["outline", "open"]
+    assert not at.get("skeleton")
+    assert "Opening the atlas" not in words(at)
+    at.run()
+    assert happened == ["outline", "open"], "later runs do not flash an outline"
+
+
+def test_a_title_is_shown_as_it_is_written(open_page: Open, atlas: Service) -> None:
+    topic = next(each for each in atlas.store.topics() if each.title.count("$") == 2)
+    at = open_page("topic", id=topic.id)
+    no_fault(at)
+    assert at.title[0].value == topic.title.replace("$", "\\$").replace("~", "\\~")
+
+
 # Explore
 
 
@@ -86,6 +121,9 @@ def test_the_inspector_lists_what_the_picture_shows(open_page: Open, atlas: Serv
     ]
     assert listed == [edge.before for edge in atlas.store.effective_prerequisites(ELBO)][:6]
     assert ("Open", "topic", f"id={quote(ELBO, safe='')}") in links(at)
+    assert [each.key for each in at.button if str(each.key).startswith("inspector-Part of-")] == [
+        f"inspector-Part of-{atlas.store.topic(ELBO).parent}"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +200,16 @@ def test_an_unwritten_topic_says_so_and_still_shows_its_place_and_demo(open_page
     assert "not written yet" in words(at)
     assert [each.label for each in at.button if str(each.key).startswith("up-")] == ["Alpha ›"]
     assert "The samples become alike." in words(at)
-    assert ("Run the demo", "demo", "topic=alpha%2Fmode-collapse") in links(at)
+    assert ("The demo (coming)", "demo", "topic=alpha%2Fmode-collapse") in links(at)
+    assert [each.label for each in at.button if str(each.key).startswith("page-")] == ["Signs"]
+
+
+def test_a_topic_without_parts_shows_what_stands_beside_it(open_page: Open, small_home: Path) -> None:
+    at = open_page("topic", home=small_home, id="alpha/latent-space")
+    no_fault(at)
+    assert [each.key for each in at.button if str(each.key).startswith("page-")] == [
+        "page-Beside it-alpha/mode-collapse"
+    ]
 
 
 def test_an_unknown_address_offers_the_nearest_topics(open_page: Open) -> None:
@@ -244,6 +291,7 @@ def test_a_question_is_answered_with_numbered_citations(open_page: Open, atlas: 
     at = open_page("ask", q=question)
     no_fault(at)
     said = words(at)
+    assert "Reading" not in said, "the outline is gone"
     for sentence in answer.sentences:
         assert sentence.text in said
     for number, topic_id in enumerate(answer.citations, start=1):
@@ -427,6 +475,8 @@ def test_a_demo_shows_its_settings_at_the_topics_and_the_addresss_values(open_pa
         name: description.defaults[name] for name in ("samples", "direction", "dim")
     } | {"seed": 7}
     assert "press Run" in words(at)
+    for preset in description.presets.values():
+        assert preset.shows in words(at)
 
 
 def test_a_preset_fills_in_its_settings(open_page: Open) -> None:

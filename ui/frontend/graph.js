@@ -5,7 +5,11 @@
 import cytoscape from "cytoscape";
 
 const instances = new WeakMap();
-const MIN_FONT = 7; // smaller labels are not drawn
+const MIN_FONT = 6; // smaller labels are not drawn
+const NAME = 12; // pixels of a name's letters where names keep their size on the screen
+const NAME_WIDTH = 150; // longer names are broken into lines
+const NARROW = 520; // a picture of fewer pixels has no room for labels beside every node
+const SIDES = ["below", "right", "left", "above"]; // where a name may stand beside its node
 
 export function mount({ data, setTriggerValue, parentElement, key }) {
   const root = parentElement.querySelector(".genatlas-graph");
@@ -40,7 +44,7 @@ function create(root, name) {
     boxSelectionEnabled: false,
     autoungrabify: true,
   });
-  const view = { cy, root, canvas, sig: "", focus: null, taken: null, small: false, emit: () => {} };
+  const view = { cy, root, canvas, sig: "", focus: null, taken: null, small: false, naming: 0, emit: () => {} };
   // The first click of a double click redraws the picture, so the second may land on anything: it opens what the first
   // one took, and takes nothing itself. A touch has no click count and no dblclick; cytoscape counts its taps.
   cy.on("tap", (event) => {
@@ -62,11 +66,16 @@ function create(root, name) {
     cy.elements().removeClass("dim named");
     canvas.style.cursor = "";
   });
-  cy.on("zoom", () => view.small && cy.style().update()); // its labels keep their size on the screen
+  cy.on("viewport", () => scheduleNames(view));
   canvas.addEventListener("keydown", (event) => onKey(view, event));
   for (const button of root.querySelectorAll("[data-do]")) {
     button.onclick = () => toolbar(view, button.dataset.do);
   }
+  const unfold = root.querySelector(".unfold");
+  unfold.onclick = () => {
+    const open = root.classList.toggle("open");
+    unfold.setAttribute("aria-expanded", String(open));
+  };
   view.watch = new ResizeObserver(() => {
     cy.resize();
     if (view.unfitted && canvas.clientWidth > 0) fit(view);
@@ -81,6 +90,8 @@ function create(root, name) {
       return { x: box.left + at.x, y: box.top + at.y };
     },
     zoom: () => cy.zoom(),
+    names: () => cy.nodes(".shown").map((node) => node.id()),
+    overlaps: () => overlaps(cy),
     nodes: () => cy.nodes().map((node) => node.id()),
     created: (window.__genatlas[name]?.created ?? 0) + 1,
   };
@@ -91,12 +102,17 @@ function draw(view, data) {
   const { cy, root, canvas } = view;
   canvas.style.height = `${data.height}px`;
   canvas.setAttribute("aria-label", data.aria);
-  view.small = data.small;
-  cy.style(stylesheet(getComputedStyle(root), data.small));
+  view.small = data.small || root.clientWidth < NARROW;
+  view.css = getComputedStyle(root);
+  cy.style(stylesheet(view.css, view.small));
   if (data.sig !== view.sig) {
     const wanted = new Map();
     for (const node of data.nodes) wanted.set(node.id, { group: "nodes", data: node, position: { x: node.x, y: node.y } });
-    for (const edge of data.edges) wanted.set(edge.id, { group: "edges", data: edge });
+    for (const edge of data.edges) {
+      // Where many links leave the centre out, they step back behind those that it has.
+      const far = !data.small && data.edges.length > 60 && edge.source !== data.centre && edge.target !== data.centre;
+      wanted.set(edge.id, { group: "edges", data: { ...edge, far } });
+    }
     cy.batch(() => {
       cy.elements().filter((element) => !wanted.has(element.id())).remove();
       for (const [id, element] of wanted) {
@@ -109,10 +125,12 @@ function draw(view, data) {
       }
     });
     cy.elements().removeClass("dim keyed named");
+    view.order = data.nodes.toSorted((one, other) => other.size - one.size).map((node) => node.id);
     view.sig = data.sig;
     view.focus = data.centre;
     fit(view);
   }
+  scheduleNames(view);
   root.dataset.sig = data.sig;
   root.dataset.ready = "1";
 }
@@ -126,9 +144,93 @@ function fit(view) {
     view.cy.fit(undefined, view.small ? 40 : 28);
     view.cy.nodes().removeClass("bare");
   };
-  if (view.small || view.cy.nodes().length > 80) return bare();
+  if (view.small) return bare();
   view.cy.fit(undefined, 28);
-  if (view.cy.zoom() * 12 < MIN_FONT) bare();
+  const smallest = Math.min(...view.cy.nodes().map((node) => node.data("font")));
+  if (view.cy.zoom() * smallest < MIN_FONT) bare();
+}
+
+function scheduleNames(view) {
+  if (!view.small || view.naming) return;
+  view.naming = requestAnimationFrame(() => {
+    view.naming = 0;
+    if (!view.cy.destroyed()) placeNames(view);
+  });
+}
+
+// Give a name to every node whose name fits beside it: inside the picture, touching no other node and no other name.
+// Large nodes, the higher topics, come first; zooming in brings out their parts.
+function placeNames(view) {
+  const { cy } = view;
+  const pen = document.createElement("canvas").getContext("2d");
+  pen.font = `${NAME}px ${view.css.getPropertyValue("--st-font") || "sans-serif"}`;
+  const nodes = view.order.map((id) => cy.getElementById(id));
+  const taken = nodes.map((node) => {
+    const { x, y } = node.renderedPosition();
+    const r = node.renderedWidth() / 2 + 1;
+    return { id: node.id(), left: x - r, right: x + r, top: y - r, bottom: y + r };
+  });
+  const [width, height] = [cy.width(), cy.height()];
+  const free = (box, id) =>
+    box.left >= 0 &&
+    box.top >= 0 &&
+    box.right <= width &&
+    box.bottom <= height &&
+    taken.every(
+      (other) =>
+        other.id === id || other.right < box.left || other.left > box.right || other.bottom < box.top || other.top > box.bottom,
+    );
+  cy.batch(() => {
+    nodes.forEach((node, place) => {
+      const id = node.id();
+      const disc = taken[place];
+      const [wide, high] = nameSize(pen, node.data("title"));
+      const [x, y] = [(disc.left + disc.right) / 2, (disc.top + disc.bottom) / 2];
+      const corner = {
+        below: [x - wide / 2, disc.bottom + 2],
+        above: [x - wide / 2, disc.top - 2 - high],
+        right: [disc.right + 3, y - high / 2],
+        left: [disc.left - 3 - wide, y - high / 2],
+      };
+      const box = (side) => {
+        const [left, top] = corner[side];
+        return { id: `${id} name`, left, top, right: left + wide, bottom: top + high };
+      };
+      const outward = { left: ["left", "below", "above", "right"], right: ["right", "below", "above", "left"] };
+      const side = (outward[node.data("halign")] ?? SIDES).find((each) => free(box(each), id));
+      node.removeClass(["shown", ...SIDES].join(" "));
+      if (side) {
+        taken.push(box(side));
+        node.addClass(`shown ${side}`);
+      }
+    });
+  });
+  cy.style().update(); // names keep their size on the screen
+}
+
+// Names that lie on each other, as they are drawn (for tests).
+function overlaps(cy) {
+  const boxes = cy.nodes(".shown").map((node) => [
+    node.id(),
+    node.renderedBoundingBox({ includeNodes: false, includeEdges: false, includeOverlays: false }),
+  ]);
+  return boxes.flatMap(([id, one], place) =>
+    boxes
+      .slice(0, place)
+      .filter(([, two]) => one.x1 + 4 < two.x2 && two.x1 + 4 < one.x2 && one.y1 + 4 < two.y2 && two.y1 + 4 < one.y2)
+      .map(([other]) => [id, other]),
+  );
+}
+
+function nameSize(pen, title) {
+  let [lines, line, widest] = [1, 0, 0];
+  for (const word of title.split(" ")) {
+    const wide = pen.measureText(`${word} `).width;
+    if (line > 0 && line + wide > NAME_WIDTH) [lines, line] = [lines + 1, 0];
+    line += wide;
+    widest = Math.max(widest, line);
+  }
+  return [widest + 4, lines * NAME * 1.25 + 2];
 }
 
 function pick(view, id) {
@@ -201,16 +303,22 @@ function stylesheet(css, small) {
   const kinds = ["centre", "before", "after", "parent", "child", "compare", "concept", "other"];
   const named = {
     label: "data(title)",
-    "font-size": (node) => 12 / node.cy().zoom(),
-    "text-max-width": (node) => `${170 / node.cy().zoom()}px`,
+    "font-size": (node) => NAME / node.cy().zoom(),
+    "text-max-width": (node) => `${NAME_WIDTH / node.cy().zoom()}px`,
     "text-rotation": 0,
     "text-halign": "center",
     "text-valign": "bottom",
     "text-margin-x": 0,
-    "text-margin-y": 4,
-    "text-background-opacity": 0.9,
+    "text-margin-y": (node) => 3 / node.cy().zoom(),
+    "text-background-opacity": 0.85,
     "z-index": 10,
   };
+  const beside = (halign, valign, x, y) => ({
+    "text-halign": halign,
+    "text-valign": valign,
+    "text-margin-x": (node) => x / node.cy().zoom(),
+    "text-margin-y": (node) => y / node.cy().zoom(),
+  });
   return [
     {
       selector: "node",
@@ -229,7 +337,7 @@ function stylesheet(css, small) {
         "text-margin-x": "data(mx)",
         "text-margin-y": "data(my)",
         "text-wrap": "wrap",
-        "text-max-width": "180px",
+        "text-max-width": (node) => `${(node.data("kind") === "centre" ? 11 : 16) * node.data("font")}px`,
         "text-background-color": back,
         "text-background-opacity": 0.75,
         "text-background-padding": "1px",
@@ -238,9 +346,15 @@ function stylesheet(css, small) {
     ...kinds.map((kind) => ({ selector: `node[kind = "${kind}"]`, style: { "background-color": colour(kind) } })),
     { selector: 'node[kind = "centre"]', style: { "font-weight": 700, "text-valign": "bottom", "text-halign": "center" } },
     { selector: "node[?starred]", style: { "border-width": 2.5, "border-color": colour("star") } },
-    { selector: "node[?colour]", style: { "background-color": "data(colour)" } },
     { selector: "node.keyed", style: { "border-width": 4, "border-color": text } },
-    ...(small ? [{ selector: 'node[kind = "centre"], node.named, node.keyed', style: named }] : []),
+    ...(small
+      ? [
+          { selector: "node.shown, node.named, node.keyed", style: named },
+          { selector: "node.above", style: beside("center", "top", 0, -3) },
+          { selector: "node.right", style: beside("right", "center", 4, 0) },
+          { selector: "node.left", style: beside("left", "center", -4, 0) },
+        ]
+      : []),
     { selector: "node.bare", style: { label: "" } },
     {
       selector: "edge",
@@ -265,6 +379,7 @@ function stylesheet(css, small) {
       selector: 'edge[kind = "concept"]',
       style: { width: 1.6, opacity: 0.9, "line-color": colour("concept"), "line-style": "dotted" },
     },
+    { selector: "edge[?far]", style: { opacity: 0.3 } },
     { selector: ".dim", style: { opacity: 0.14 } },
   ];
 }

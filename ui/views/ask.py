@@ -7,8 +7,9 @@ from search import Answer, Hit, Ranking
 from service import Service, wire
 from ui.layout import Node, neighbourhood_nodes
 from ui.links import query
-from ui.session import guarded, label_of, service
+from ui.session import guarded, label_of, loading, service, topic_labels
 from ui.widgets.graphview import graph
+from ui.widgets.plain import cell, excerpt, plain, prose, quoted, table
 
 EXAMPLES = [
     "What is the reparameterization trick?",
@@ -39,26 +40,24 @@ def answer_card(atlas: Service, answer: Answer) -> None:
                 "Meaning search is off: the encoder is missing, so only words were compared.", icon=":material/warning:"
             )
         if answer.abstained:
-            st.markdown(f"**No answer.** {answer.note}")
+            st.markdown(f"**No answer.** {prose(answer.note)}")
             nearest(atlas, answer)
             return
         count = len(number_of)
         st.markdown(f"**Answer** :gray-badge[built from {count} topic{'s' if count > 1 else ''}]")
         if answer.sentences:
-            st.markdown(
-                " ".join(f"{sentence.text} :gray[[{number_of[sentence.topic]}]]" for sentence in answer.sentences)
-            )
+            said: list[str] = []
+            for sentence in answer.sentences:
+                text = quoted(sentence.text, atlas.store.topic(sentence.topic).detail)
+                said.append(f"{text} :gray[[{number_of[sentence.topic]}]]")
+            st.markdown(" ".join(said))
         if answer.formula:
             st.latex(answer.formula)
         if answer.table is not None:
-            head = "| | " + " | ".join(answer.table.titles) + " |\n|---|" + "---|" * len(answer.table.titles)
-            rows = [
-                f"| **{row.aspect}** | " + " | ".join(value.replace("|", "\\|") for value in row.values) + " |"
-                for row in answer.table.rows
-            ]
-            st.markdown("\n".join([head, *rows]))
+            rows = [[f"**{cell(row.aspect)}**", *map(cell, row.values)] for row in answer.table.rows]
+            st.markdown(table(["", *map(plain, answer.table.titles)], rows))
         if answer.note and "genatlas " not in answer.note:  # a command is no help here: the links below do the same
-            st.caption(answer.note)
+            st.caption(prose(answer.note))
         if answer.intent in ("prerequisites", "path") and answer.topic is not None:
             st.page_link(
                 "views/path.py",
@@ -69,15 +68,18 @@ def answer_card(atlas: Service, answer: Answer) -> None:
         if answer.demo is not None and answer.topic is not None:
             st.page_link(
                 "views/demo.py",
-                label=f"See it run: {answer.demo.look_at}",
+                label=f"See it run: {prose(answer.demo.look_at)}",
                 icon=":material/play_circle:",
                 query_params=query("demo", answer.topic),
             )
         for topic_id, number in number_of.items():
             topic = atlas.store.topic(topic_id)
-            works = "; ".join(f"[{wire.cite(work)}]({work.link})" for work in atlas.references(topic.refs[:3]))
-            place = f", {' › '.join(topic.title_path[:-1])}" if topic.parent else ""
-            st.caption(f"[{number}] **{topic.title}**{place}" + (f" — {works}" if works else ""))
+            works = "; ".join(f"[{plain(wire.cite(work))}]({work.link})" for work in atlas.references(topic.refs[:3]))
+            place = f", {plain(' › '.join(topic.title_path[:-1]))}" if topic.parent else ""
+            works = f" — {works}" if works else ""
+            st.markdown(
+                f":small[\\[{number}\\] **{plain(topic.title)}**{place}{works}]"
+            )  # links in a caption are faint
 
 
 def nearest(atlas: Service, answer: Answer) -> None:
@@ -86,7 +88,7 @@ def nearest(atlas: Service, answer: Answer) -> None:
     if found:
         st.markdown("The nearest topics of the atlas:")
     for topic_id in dict.fromkeys(found):
-        label = label_of(atlas.store.topic(topic_id))
+        label = plain(label_of(atlas.store.topic(topic_id)))
         st.page_link("views/topic.py", label=label, icon=":material/menu_book:", query_params=query("topic", topic_id))
 
 
@@ -94,16 +96,16 @@ def hit_card(number: int | None, hit: Hit) -> None:
     """One topic found: where it stands, what matched and why."""
     with st.container(border=True):
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-            label = f"[{number}] {hit.topic.title}" if number else hit.topic.title
+            label = f"[{number}] {plain(hit.topic.title)}" if number else plain(hit.topic.title)
             st.page_link(
                 "views/topic.py", label=label, icon=":material/menu_book:", query_params=query("topic", hit.topic.id)
             )
             for reason in hit.reasons:
-                st.badge(reason, color="violet")
-        st.caption(" › ".join(hit.topic.title_path))
+                st.badge(plain(reason), color="violet")
+        st.caption(plain(" › ".join(hit.topic.title_path)))
         if hit.passage.field not in ("title", "path"):
-            text = hit.passage.text
-            st.markdown(f":gray[{text if len(text) <= 220 else text[:219] + '…'}]")
+            text = excerpt(hit.passage.text, 220)
+            st.caption(text if hit.passage.field == "detail" else prose(text))
         if hit.twins:
             st.caption(f"The same concept stands in {len(hit.twins)} other place{'s' if len(hit.twins) > 1 else ''}.")
 
@@ -112,7 +114,7 @@ def found_topics(answer: Answer, ranking: Ranking) -> None:
     """The ranked topics under the answer."""
     number_of = {topic_id: number for number, topic_id in enumerate(answer.citations, start=1)}
     if ranking.corrections:
-        st.caption("; ".join(f"“{typed}” read as “{read}”" for typed, read in ranking.corrections))
+        st.caption("; ".join(f"“{plain(typed)}” read as “{plain(read)}”" for typed, read in ranking.corrections))
     if ranking.hits:
         st.subheader("Topics found")
     for hit in ranking.hits[:6]:
@@ -152,9 +154,8 @@ def page() -> None:
     if not (question or "").strip():
         examples()
         return
-    waiting = st.skeleton(height=180)
-    answer, ranking = atlas.ask(question or ""), atlas.search(question or "")
-    waiting.empty()
+    with loading(180, f"Reading {len(topic_labels()):,} topics"):
+        answer, ranking = atlas.ask(question or ""), atlas.search(question or "")
     left, right = st.columns([1.8, 1], gap="large")
     with left:
         answer_card(atlas, answer)

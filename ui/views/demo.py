@@ -7,11 +7,14 @@ import streamlit as st
 from graph import Topic
 from service import DemoInfo, Service, user_message
 from ui.links import demo_params, query
-from ui.session import guarded, service, topic_labels
+from ui.session import demo_infos, guarded, service, topic_labels
 from ui.widgets.figures import draw_claims, draw_figure, draw_metrics, draw_table, live_curves
+from ui.widgets.plain import plain, prose
 
 if TYPE_CHECKING:
-    from demos import DemoRun, Description, Parameter
+    from collections.abc import Mapping
+
+    from demos import DemoRun, Description, Parameter, Preset
 
 
 def asked(atlas: Service) -> tuple[Topic | None, str | None]:
@@ -20,7 +23,7 @@ def asked(atlas: Service) -> tuple[Topic | None, str | None]:
     topic_id = st.query_params.get("topic", "")
     topic = atlas.store.topic(topic_id) if topic_id in labels else None
     if topic_id and topic is None:
-        st.warning(f"There is no topic `{topic_id}`. Choose a demo from the list.")
+        st.warning(f"There is no topic **{plain(topic_id)}**. Choose a demo from the list.")
     if topic is not None and topic.demo is not None:
         return topic, topic.demo.demo
     return None, st.query_params.get("demo")
@@ -61,9 +64,9 @@ def form(description: "Description", given: dict[str, Any]) -> dict[str, object]
     with st.container(horizontal=True, gap="xsmall", key="presets"):
         for name, preset in description.presets.items():
             st.button(
-                name.replace("-", " "),
+                _worded(name),
                 key=f"preset-{key}-{name}",
-                help=preset.shows,
+                help=prose(preset.shows),
                 icon=":material/tune:",
                 on_click=_apply,
                 args=(key, description.defaults | dict(preset.values)),
@@ -77,6 +80,12 @@ def form(description: "Description", given: dict[str, Any]) -> dict[str, object]
     return None
 
 
+def _worded(name: str) -> str:
+    """A setting's or a preset's name as a label: words in sentence case, a letter of a formula (d_k) as it is."""
+    words = name.replace("-", " ").replace("_", " ")
+    return words[0].upper() + words[1:] if len(words.split()[0]) > 1 else plain(name)
+
+
 def _apply(demo_id: str, values: dict[str, Any]) -> None:
     for name, value in values.items():
         st.session_state[f"param-{demo_id}-{name}"] = value
@@ -87,7 +96,7 @@ def _widget(demo_id: str, parameter: "Parameter", given: dict[str, Any]) -> obje
     key = f"param-{demo_id}-{parameter.name}"
     if key not in st.session_state:
         st.session_state[key] = _fitting(parameter, given.get(parameter.name, parameter.default))
-    label, text = parameter.name.replace("_", " "), parameter.description
+    label, text = _worded(parameter.name), prose(parameter.description)
     if parameter.choices:
         return st.selectbox(label, parameter.choices, key=key, help=text)
     if parameter.kind == "bool":
@@ -162,7 +171,7 @@ def outcome(run: "DemoRun") -> None:
         draw_table(table)
 
 
-def run_side(atlas: Service, info: DemoInfo, chosen: dict[str, object] | None) -> None:
+def run_side(atlas: Service, info: DemoInfo, presets: "Mapping[str, Preset]", chosen: dict[str, object] | None) -> None:
     """Start what was asked for, and show the run of this demo that is under way or done."""
     if chosen is not None:
         previous = cast("DemoRun | None", st.session_state.get("demo_run"))
@@ -179,6 +188,9 @@ def run_side(atlas: Service, info: DemoInfo, chosen: dict[str, object] | None) -
     run = cast("DemoRun | None", st.session_state.get("demo_run"))
     if run is None or run.spec.id != info.demo.id:
         st.info("Choose the settings and press Run. A run takes some seconds, on one core, in a process of its own.")
+        st.markdown(f"**Watch.** {prose(info.spec.watch if info.spec else '')}")
+        for name, preset in presets.items():
+            st.markdown(f"**{_worded(name)}.** {prose(preset.shows)}")
         return
     if run.done:
         outcome(run)
@@ -190,31 +202,32 @@ def page() -> None:
     """The page."""
     atlas = service()
     topic, demo_id = asked(atlas)
-    infos = {info.demo.id: info for info in atlas.demos()}
-    st.title("Demos")
+    infos = demo_infos()
     if demo_id is not None and demo_id not in infos:
-        st.warning(f"There is no demo `{demo_id}`. Choose one from the list.")
+        st.warning(f"There is no demo **{plain(demo_id)}**. Choose one from the list.")
         demo_id = None
     info = choose(infos, demo_id)
     if info is None:
+        st.title("Demos")
         ready = [each for each in infos.values() if each.ready]
         st.markdown(f"{len(ready)} demos can be run, {len(infos) - len(ready)} are coming.")
         columns = st.columns(2)
         for place, each in enumerate(ready):
             with columns[place % 2].container(border=True):
                 st.button(
-                    each.demo.title,
+                    plain(each.demo.title),
                     key=f"open-{each.demo.id}",
                     type="tertiary",
                     icon=":material/play_circle:",
                     on_click=_open,
                     args=(each.demo.id,),
                 )
-                st.caption(each.demo.question)
+                st.caption(prose(each.demo.question))
         return
-    st.markdown(f"#### {info.demo.title}\n\n{info.demo.question}")
+    st.title(plain(info.demo.title))
+    st.markdown(prose(info.demo.question))
     if topic is not None and topic.demo is not None:
-        st.info(f"**{topic.title}** — look at this: {topic.demo.look_at}", icon=":material/visibility:")
+        st.info(f"**{plain(topic.title)}** — look at this: {prose(topic.demo.look_at)}", icon=":material/visibility:")
         st.page_link(
             "views/topic.py",
             label="Back to the topic",
@@ -224,7 +237,7 @@ def page() -> None:
     if info.spec is None:
         st.info("This demo is planned and not built yet.", icon=":material/construction:")
         return
-    st.caption(info.spec.source)
+    st.caption(prose(info.spec.source))
     left, right = st.columns([1, 2.2], gap="large")
     with left:
         with st.spinner("Reading the demo's settings"):
@@ -232,7 +245,7 @@ def page() -> None:
         given: dict[str, Any] = dict(topic.demo.params) if topic is not None and topic.demo is not None else {}
         chosen = form(description, given | demo_params(st.query_params.to_dict()))
     with right:
-        run_side(atlas, info, chosen)
+        run_side(atlas, info, description.presets, chosen)
     with st.expander("The code", icon=":material/code:"):
         st.code(info.spec.code, language="python")
 

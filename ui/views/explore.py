@@ -8,8 +8,9 @@ from graph import EdgeKind, Link, Topic
 from service import Service
 from ui.layout import Node, Rectangle, neighbourhood_nodes, section_nodes, treemap
 from ui.links import query
-from ui.session import guarded, service, topic_labels
+from ui.session import guarded, is_ready, service, topic_labels
 from ui.widgets.graphview import graph
+from ui.widgets.plain import plain, prose
 from ui.widgets.topic_card import badges, place_of, relations
 from ui.widgets.treemap import section_colour, topic_map
 
@@ -149,7 +150,7 @@ def draw_neighbourhood(topic: Topic, kinds: list[EdgeKind], steps: int) -> None:
         ":orange[○] supplementary",
     ]
     with st.container(horizontal=True, horizontal_alignment="distribute"):
-        st.caption("&emsp;".join(legend), width="content")
+        st.markdown(f":small[{'&emsp;'.join(legend)}]", width="content")
         st.caption(count + (f" · {omitted} more not drawn" if omitted else ""), width="content")
 
 
@@ -157,10 +158,10 @@ def draw_section(topic: Topic) -> None:
     """The topic's section as a radial tree."""
     nodes, links = section_picture(topic.section)
     title = nodes[0].topic.title
-    graph(nodes, links, "graph", HEIGHT, f"{title} as a tree of {len(nodes)} topics", focus, open_topic)
+    graph(nodes, links, "graph", HEIGHT, f"{title} as a tree of {len(nodes)} topics", focus, open_topic, labels=False)
     whole = len(service().store.subtree(topic.section))
     left_out = "" if whole == len(nodes) else f" · {whole - len(nodes)} on deeper levels not drawn"
-    st.caption(f"{len(nodes)} topics of {title}{left_out}. Zoom in to read the labels.")
+    st.caption(f"{len(nodes)} topics of {plain(title)}{left_out}. Zoom in for more names.")
 
 
 def draw_map(topic: Topic) -> None:
@@ -180,7 +181,8 @@ def draw_map(topic: Topic) -> None:
     with st.container(horizontal=True, gap="xsmall", key="crumbs"):
         st.button("All topics", key="crumb-all", type="tertiary", on_click=enter, args=(None,), disabled=inside is None)
         for step in line:
-            st.button(f"› {step.title}", key=f"crumb-{step.id}", type="tertiary", on_click=enter, args=(step.id,))
+            label = f"› {plain(step.title)}"
+            st.button(label, key=f"crumb-{step.id}", type="tertiary", on_click=enter, args=(step.id,))
     sections = [each.id for each in store.topics() if each.depth == 0]
     topic_map(
         map_picture(inside),
@@ -196,10 +198,10 @@ def draw_map(topic: Topic) -> None:
 def inspector(atlas: Service, topic: Topic) -> None:
     """The topic in words: everything that the picture shows stands here too."""
     with st.container(border=True, height=HEIGHT + 51, key="inspector"):
-        st.caption(place_of(topic))
-        st.markdown(f"##### {topic.title}")
+        st.caption(plain(place_of(topic)))
+        st.markdown(f"##### {plain(topic.title)}")
         badges(atlas, topic)
-        st.markdown(topic.summary or ":gray[The text of this topic is not written yet.]")
+        st.markdown(prose(topic.summary) or ":gray[The text of this topic is not written yet.]")
         if topic.formula:
             st.markdown(f"$\\displaystyle {' '.join(topic.formula.split())}$")  # unlike st.latex it breaks into lines
         with st.container(horizontal=True, gap="small"):
@@ -207,11 +209,12 @@ def inspector(atlas: Service, topic: Topic) -> None:
                 "views/topic.py", label="Open", icon=":material/menu_book:", query_params=query("topic", topic.id)
             )
             if topic.demo:
+                label = "Demo" if is_ready(topic.demo.demo) else "Demo (coming)"
                 st.page_link(
-                    "views/demo.py", label="Demo", icon=":material/play_circle:", query_params=query("demo", topic.id)
+                    "views/demo.py", label=label, icon=":material/play_circle:", query_params=query("demo", topic.id)
                 )
             st.page_link("views/path.py", label="Path", icon=":material/route:", query_params=query("path", topic.id))
-        relations(atlas, topic, "inspector", focus)
+        relations(atlas, topic, "inspector", focus, parent=True)
 
 
 @st.fragment
@@ -236,7 +239,6 @@ def body() -> None:
 
 def page() -> None:
     """The page."""
-    service()
     search_box()
     body()
 

@@ -10,6 +10,7 @@ from service import Service
 from study import Session, StudyPath, path_ics, path_json, path_markdown, schedule
 from ui.links import asked_for, query
 from ui.session import guarded, known, service, toggle_known, topic_labels
+from ui.widgets.plain import plain, prose
 
 DEPTHS = ["Essential", "Full"]
 
@@ -19,7 +20,7 @@ def choices() -> tuple[str | None, int, bool]:
     labels = topic_labels()
     asked = asked_for("path", st.query_params)
     if asked is not None and asked not in labels:
-        st.warning(f"There is no topic `{asked}`. Choose the goal from the list.")
+        st.warning(f"There is no topic **{plain(asked)}**. Choose the goal from the list.")
     options = list(labels)
 
     def chosen() -> None:
@@ -52,7 +53,7 @@ def checklist(atlas: Service, path: StudyPath, sessions: tuple[Session, ...]) ->
             mark, words, way = st.columns([0.5, 8, 1.3], vertical_alignment="center")
             topic = step.topic
             mark.checkbox(
-                f"I know {topic.title}",
+                f"I know {plain(topic.title)}",
                 key=f"done-{topic.id}",
                 value=topic.id in known(),
                 label_visibility="collapsed",
@@ -63,9 +64,10 @@ def checklist(atlas: Service, path: StudyPath, sessions: tuple[Session, ...]) ->
             facts += [f"needed by step {number_of[step.reasons[0].needed_by]}"] if step.reasons else []
             facts += ["**the goal**"] if step.is_goal else ["the gist is enough"] if step.gist else []
             words.markdown(
-                f"**{step.number}.** {topic.title}  :gray[{' · '.join(facts)}]",
+                f"**{step.number}.** {plain(topic.title)}&ensp;:small[:gray[{' · '.join(facts)}]]",
                 help="\n\n".join(
-                    f"**For {atlas.store.topic(reason.needed_by).title}:** {reason.why}" for reason in step.reasons
+                    f"**For {plain(atlas.store.topic(reason.needed_by).title)}:** {prose(reason.why)}"
+                    for reason in step.reasons
                 )
                 or None,
             )

@@ -6,7 +6,8 @@ from graph import Comparison, Topic, nearest_ids
 from search import QueryRefused
 from service import Service, wire
 from ui.links import asked_for, query
-from ui.session import guarded, known, label_of, service, toggle_known, topic_labels
+from ui.session import guarded, is_ready, known, label_of, service, toggle_known, topic_labels
+from ui.widgets.plain import cell, plain, prose, table
 from ui.widgets.topic_card import badges, relations
 
 
@@ -19,13 +20,13 @@ def go(topic_id: str) -> None:
 def unknown(atlas: Service, asked: str) -> None:
     """The page for an address that names no topic."""
     st.subheader("No topic with this address")
-    st.markdown(f"There is no `{asked}` in this atlas.")
+    st.markdown(f"There is no **{plain(asked)}** in this atlas.")
     labels = topic_labels()
     near = list(dict.fromkeys([*nearest_ids(asked, labels, 5), *_found(atlas, asked)]))[:5]
     if near:
         st.markdown("Did you mean")
     for topic_id in near:
-        st.button(labels[topic_id], key=f"near-{topic_id}", type="tertiary", on_click=go, args=(topic_id,))
+        st.button(plain(labels[topic_id]), key=f"near-{topic_id}", type="tertiary", on_click=go, args=(topic_id,))
     st.page_link("views/explore.py", label="Explore the atlas", icon=":material/hub:")
 
 
@@ -41,7 +42,7 @@ def breadcrumb(atlas: Service, topic: Topic) -> None:
     """The line above the topic, each step a way up."""
     with st.container(horizontal=True, gap="xsmall", key="breadcrumb"):
         for step in atlas.store.ancestors(topic.id):
-            st.button(f"{step.title} ›", key=f"up-{step.id}", type="tertiary", on_click=go, args=(step.id,))
+            st.button(f"{plain(step.title)} ›", key=f"up-{step.id}", type="tertiary", on_click=go, args=(step.id,))
 
 
 def text(topic: Topic) -> None:
@@ -51,39 +52,32 @@ def text(topic: Topic) -> None:
             "The text of this topic is not written yet. Its place, its links and its demo are here.",
             icon=":material/edit_note:",
         )
-    st.markdown(topic.summary)
+    else:
+        st.markdown(prose(topic.summary))
     if topic.formula:
         with st.container(border=True, key="formula"):
             st.latex(topic.formula)
     if topic.detail:
         st.markdown(topic.detail)
     if topic.outcomes:
-        st.markdown("**Afterwards you can**\n\n" + "\n".join(f"- {outcome}" for outcome in topic.outcomes))
+        st.markdown("**Afterwards you can**\n\n" + "\n".join(f"- {prose(outcome)}" for outcome in topic.outcomes))
     if topic.misconception:
-        st.warning(f"**Often got wrong.** {topic.misconception}", icon=":material/lightbulb:")
+        st.warning(f"**Often got wrong.** {prose(topic.misconception)}", icon=":material/lightbulb:")
     if topic.aliases:
-        st.caption(f"Also called: {', '.join(topic.aliases)}")
+        st.caption(f"Also called: {plain(', '.join(topic.aliases))}")
     if topic.as_of:
         st.caption(f"Facts as of {topic.as_of}.")
 
 
 def comparison_table(atlas: Service, comparison: Comparison) -> None:
     """A comparison as a table, what the sides share above it and the choice below."""
-    st.markdown(f"**{comparison.question}**\n\n{comparison.same}")
+    st.markdown(f"**{prose(comparison.question)}**\n\n{prose(comparison.same)}")
     sides = [atlas.store.topic(side) for side in comparison.between]
     alike = len({side.title for side in sides}) < len(sides)
-    titles = [label_of(side) if alike else side.title for side in sides]
-    head = "| | " + " | ".join(titles) + " |\n|---|" + "---|" * len(titles)
-    rows = [
-        "| **{}** | {} |".format(aspect.name, " | ".join(_cell(value) for value in aspect.values))
-        for aspect in comparison.aspects
-    ]
-    st.markdown("\n".join([head, *rows]))
-    st.markdown(f"**Choose.** {comparison.choose}")
-
-
-def _cell(value: str) -> str:
-    return value.replace("|", "\\|").replace("\n", " ")
+    titles = [plain(label_of(side) if alike else side.title) for side in sides]
+    rows = [[f"**{cell(aspect.name)}**", *map(cell, aspect.values)] for aspect in comparison.aspects]
+    st.markdown(table(["", *titles], rows))
+    st.markdown(f"**Choose.** {prose(comparison.choose)}")
 
 
 def references(atlas: Service, topic: Topic) -> None:
@@ -91,7 +85,7 @@ def references(atlas: Service, topic: Topic) -> None:
     if topic.refs:
         st.markdown("**References**")
         for work in atlas.references(topic.refs):
-            st.markdown(f"- [{wire.cite(work)}]({work.link})")
+            st.markdown(f"- [{plain(wire.cite(work))}]({work.link})")
 
 
 def next_steps(topic: Topic) -> None:
@@ -101,11 +95,11 @@ def next_steps(topic: Topic) -> None:
         if topic.demo:
             st.page_link(
                 "views/demo.py",
-                label="Run the demo",
+                label="Run the demo" if is_ready(topic.demo.demo) else "The demo (coming)",
                 icon=":material/play_circle:",
                 query_params=query("demo", topic.id),
             )
-            st.caption(topic.demo.look_at)
+            st.caption(prose(topic.demo.look_at))
         st.page_link(
             "views/path.py", label="Build a study path", icon=":material/route:", query_params=query("path", topic.id)
         )
@@ -135,7 +129,7 @@ def page() -> None:
     left, right = st.columns([2, 1], gap="large")
     with left:
         breadcrumb(atlas, topic)
-        st.title(topic.title)
+        st.title(plain(topic.title))
         badges(atlas, topic)
         text(topic)
         for comparison in atlas.store.comparisons(topic.id):

@@ -4,7 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from ui.widgets.plain import plain, prose, table
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import altair as alt
+
     from demos import Bars, Claim, Figure, Heatmap, Images, Lines, Metric, Scatter, Table
 
 _PICTURE_WIDTH = 720
@@ -12,7 +18,7 @@ _PICTURE_WIDTH = 720
 
 def draw_figure(figure: "Figure") -> None:
     """Draw a figure with its title; a description of it goes to screen readers."""
-    st.markdown(f"**{figure.title}**")
+    st.markdown(f"**{prose(figure.title)}**")
     match figure.kind:
         case "lines":
             _lines(figure)
@@ -44,6 +50,18 @@ def live_curves(live: dict[str, tuple[tuple[float, float], ...]]) -> None:
         st.altair_chart(chart.properties(height=220), width="stretch", alt=f"{name} so far: now {points[-1][1]:.4g}")
 
 
+def _legend(figure: "Lines | Scatter | Bars") -> "alt.Legend | None":
+    """A legend under the chart where there is more than one series; long names are not cut."""
+    import altair as alt
+
+    return alt.Legend(orient="bottom", labelLimit=320, columns=4) if len(figure.series) > 1 else None
+
+
+def _angle(labels: "Sequence[str]") -> int:
+    """Short labels of an axis stand upright, long ones slanted."""
+    return 0 if sum(map(len, labels)) <= 60 else -40
+
+
 def _lines(figure: "Lines") -> None:
     import altair as alt
     import pandas as pd
@@ -69,9 +87,8 @@ def _lines(figure: "Lines") -> None:
                 title=figure.y,
                 scale=alt.Scale(type="log" if "y" in figure.log else "linear", zero=False),
             ),
-            color=alt.Color(
-                "series:N", title=None, legend=alt.Legend(orient="bottom") if len(figure.series) > 1 else None
-            ),
+            color=alt.Color("series:N", title=None, sort=None, legend=_legend(figure)),
+            strokeDash=alt.StrokeDash("series:N", title=None, sort=None, legend=_legend(figure)),
             tooltip=[
                 alt.Tooltip("series:N"),
                 alt.Tooltip(field=figure.x, type="quantitative"),
@@ -95,9 +112,7 @@ def _scatter(figure: "Scatter") -> None:
         .encode(
             x=alt.X(field=figure.x, type="quantitative", title=figure.x),
             y=alt.Y(field=figure.y, type="quantitative", title=figure.y),
-            color=alt.Color(
-                "series:N", title=None, legend=alt.Legend(orient="bottom") if len(figure.series) > 1 else None
-            ),
+            color=alt.Color("series:N", title=None, sort=None, legend=_legend(figure)),
         )
         .properties(height=380)
     )
@@ -118,12 +133,12 @@ def _bars(figure: "Bars") -> None:
         alt.Chart(pd.DataFrame(rows))
         .mark_bar()
         .encode(
-            x=alt.X("label:N", sort=list(figure.labels), title=figure.x),
+            x=alt.X(
+                "label:N", sort=list(figure.labels), title=figure.x, axis=alt.Axis(labelAngle=_angle(figure.labels))
+            ),
             xOffset="series:N",
             y=alt.Y("value:Q", title=figure.y),
-            color=alt.Color(
-                "series:N", title=None, legend=alt.Legend(orient="bottom") if len(figure.series) > 1 else None
-            ),
+            color=alt.Color("series:N", title=None, sort=None, legend=_legend(figure)),
             tooltip=["series", "label", "value"],
         )
         .properties(height=280)
@@ -179,21 +194,24 @@ def _images(figure: "Images") -> None:
     enlarged = (np.kron(sheet, np.ones((scale, scale, *([1] * len(colour))))) * 255).astype(np.uint8)
     labels = "; ".join(str(label) for label in figure.row_labels)
     if labels:
-        st.caption(f"Rows from the top: {labels}")
+        st.caption(f"Rows from the top: {plain(labels)}")
     st.image(enlarged, output_format="PNG", alt=f"{figure.title}: {rows} rows of {columns} pictures. {labels}")
 
 
-def draw_table(table: "Table") -> None:
+def draw_table(results: "Table") -> None:
     """Draw a table of results."""
-    st.markdown(f"**{table.title}**")
-    head = "| " + " | ".join(table.columns) + " |\n|" + "---|" * len(table.columns)
-    rows = ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in table.rows]
-    st.markdown("\n".join([head, *rows]))
+    st.markdown(f"**{prose(results.title)}**")
+    rows = [[plain(_said(value)) for value in row] for row in results.rows]
+    st.markdown(table([plain(column) for column in results.columns], rows))
 
 
-def _cell(cell: object) -> str:
-    text = f"{cell:.4g}" if isinstance(cell, float) else str(cell)
-    return text.replace("|", "\\|").replace("\n", " ").replace("$", "\\$")
+def _said(value: str | float) -> str:
+    """A number with four digits that count, or all of a whole one; a verdict in words."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e9 else f"{value:.4g}"
 
 
 def draw_claims(claims: "list[Claim] | tuple[Claim, ...]") -> None:
@@ -202,11 +220,11 @@ def draw_claims(claims: "list[Claim] | tuple[Claim, ...]") -> None:
         icon = ":green[:material/check_circle:]" if claim.holds else ":orange[:material/cancel:]"
         verdict = "" if claim.holds else " — not reached in this run"
         asked = f":gray[(asked {claim.relation} {claim.bound:g})]"
-        st.markdown(f"{icon} {claim.statement}: **{claim.measured:.4g}** {asked}{verdict}")
+        st.markdown(f"{icon} {prose(claim.statement)}: **{_said(claim.measured)}** {asked}{verdict}")
 
 
 def draw_metrics(metrics: "list[Metric] | tuple[Metric, ...]") -> None:
     """The measured numbers in a row."""
     with st.container(horizontal=True, gap="medium"):
         for metric in metrics:
-            st.metric(metric.name, f"{metric.value:.4g} {metric.unit}".strip())
+            st.metric(metric.name, f"{_said(metric.value)} {metric.unit}".strip())

@@ -17,6 +17,7 @@ _VERSION = hashlib.sha256(_BUNDLE.read_bytes()).hexdigest()[:12]
 
 _HTML = """
 <div class="genatlas-graph">
+  <button class="unfold" aria-expanded="false">Picture of the links</button>
   <div class="canvas" tabindex="0" role="application"></div>
   <div class="tools" role="toolbar" aria-label="Picture">
     <button data-do="in" aria-label="Zoom in" title="Zoom in"><svg viewBox="0 0 16 16">
@@ -43,6 +44,17 @@ _CSS = """
 .genatlas-graph.dark {
   --kind-before: #f0a04b; --kind-after: #2dd4bf; --kind-parent: #94a3b8; --kind-child: #818cf8;
   --kind-compare: #f472b6; --kind-concept: #38bdf8; --kind-other: #64748b;
+}
+.unfold {
+  display: none; width: 100%; padding: 0.7rem 1rem; border: 0; background: none; color: var(--st-text-color);
+  font: inherit; text-align: left; cursor: pointer;
+}
+.unfold::before { content: "›"; display: inline-block; width: 1rem; font-weight: 700; }
+.open .unfold::before { transform: rotate(90deg) translateX(0.1rem); }
+@media (max-width: 640px) {
+  .unfold { display: block; }
+  .genatlas-graph:not(.open) :is(.canvas, .tools) { display: none; }
+  .tools { top: 3.4rem; }
 }
 .canvas { width: 100%; outline-offset: -3px; border-radius: inherit; }
 .canvas:focus-visible { outline: 2px solid var(--st-primary-color); }
@@ -87,15 +99,15 @@ def graph(
     aria: str,
     on_picked: Callable[[str], None],
     on_opened: Callable[[str], None],
-    colour_of: Callable[[Node], str] | None = None,
     labels: bool = True,
 ) -> None:
     """Draw a picture. A click or Enter calls `on_picked(topic id)`; a double click or Shift+Enter `on_opened`.
 
-    The same nodes and links leave the drawing with its zoom and pan alone. `colour_of` overrides the colour of a role.
-    Without `labels` only the centre is named, and the node that the pointer or the keyboard is on.
+    The same nodes and links leave the drawing with its zoom and pan alone.
+    With `labels` each node has its own, where its position says; without, those are named whose names fit.
+    On a narrow screen the picture is folded until it is asked for.
     """
-    drawn = [_node(node, colour_of(node) if colour_of else "") for node in nodes]
+    drawn = [_node(node) for node in nodes]
     edges = [
         {
             "id": f"{link.kind}:{link.source}>{link.target}",
@@ -129,7 +141,7 @@ def _report(key: str, event: str, tell: Callable[[str], None]) -> None:
         tell(str(topic_id))
 
 
-def _node(node: Node, colour: str) -> dict[str, Any]:
+def _node(node: Node) -> dict[str, Any]:
     title = node.topic.title
     label = title if node.role == "centre" or len(title) <= 28 else f"{title[:27].rstrip()}…"
     # The drawing puts a label beside its node and turns it there: shifted, it begins where its own direction points.
@@ -151,5 +163,4 @@ def _node(node: Node, colour: str) -> dict[str, Any]:
         "halign": node.side,
         "mx": round(mx, 1),
         "my": round(my, 1),
-        "colour": colour,
     }

@@ -6,6 +6,7 @@ import streamlit as st
 
 from graph import Topic
 from service import Service
+from ui.widgets.plain import plain, prose
 
 
 def badges(service: Service, topic: Topic) -> None:
@@ -32,25 +33,39 @@ def place_of(topic: Topic) -> str:
     return " › ".join(topic.title_path[:-1]) or "Section"
 
 
-def relations(service: Service, topic: Topic, key: str, go: Callable[[str], None], most: int = 6) -> None:
-    """What to learn first, what the topic unlocks, its comparisons, twins and parts, as lists of buttons."""
+def relations(
+    service: Service, topic: Topic, key: str, go: Callable[[str], None], most: int = 6, parent: bool = False
+) -> None:
+    """What to learn first, what the topic unlocks, its comparisons, twins and parts, as lists of buttons.
+
+    With `parent` also what it is a part of. A topic without parts shows its neighbours in the outline instead.
+    """
     store = service.store
-    before = {edge.before: edge.why for edge in store.effective_prerequisites(topic.id)}
-    after = {edge.after: edge.why for edge in store.dependents(topic.id)}
+    before = {edge.before: prose(edge.why) for edge in store.effective_prerequisites(topic.id)}
+    after = {edge.after: prose(edge.why) for edge in store.dependents(topic.id)}
     compared = {
-        other: comparison.question
+        other: prose(comparison.question)
         for comparison in store.comparisons(topic.id)
         for other in comparison.between
         if other != topic.id
     }
-    twins = {twin.id: "The same concept in another place." for twin in store.twins(topic.id)}
-    parts = {child.id: child.summary for child in store.children(topic.id)}
+    twins = {twin.id: plain(" › ".join(twin.title_path)) for twin in store.twins(topic.id)}
+    parts = {child.id: prose(child.summary) for child in store.children(topic.id)}
+    whole = {above.id: prose(above.summary) for above in store.ancestors(topic.id)[-1:]}
+    beside = {
+        child.id: prose(child.summary)
+        for above in whole
+        for child in store.children(above)
+        if not parts and child.id != topic.id
+    }
     lists = [
         ("Learn first", ":material/arrow_back:", before),
         ("Unlocks", ":material/arrow_forward:", after),
         ("Compare with", ":material/compare_arrows:", compared),
         ("The same concept", ":material/join_inner:", twins),
         ("Contains", ":material/account_tree:", parts),
+        ("Part of", ":material/arrow_upward:", whole if parent else {}),
+        ("Beside it", ":material/more_horiz:", beside),
     ]
     for heading, icon, found in lists:
         if found:
@@ -74,8 +89,9 @@ def _list(
     titles = [topic.title, *(row.title for row in rows)]
     with st.container(gap="xxsmall"):
         for row in rows:
+            alike = titles.count(row.title) > 1 and row.parent is not None
             st.button(
-                f"{row.title} · {row.title_path[-2]}" if titles.count(row.title) > 1 and row.parent else row.title,
+                plain(f"{row.title} · {row.title_path[-2]}" if alike else row.title),
                 key=f"{key}-{row.id}",
                 help=found[row.id] or None,
                 type="tertiary",

@@ -17,6 +17,7 @@ _CSS = """
 }
 .map span { max-width: 100%; max-height: 100%; overflow: hidden; text-overflow: ellipsis; }
 .map button.top { font-weight: 700; font-size: 0.8rem; }
+.map button:not(.head, .tall) span { display: -webkit-box; -webkit-box-orient: vertical; }
 .map button.head span { white-space: nowrap; }
 .map button.tall span { writing-mode: vertical-rl; }
 .map button:hover, .map button:focus-visible {
@@ -26,14 +27,24 @@ _CSS = """
 """
 
 _JS = """
-// A narrow box whose longest word would be cut has its title written downwards, if there is more room that way.
-function turn(map) {
-  const names = [...map.querySelectorAll("button:not(.head) span")];
-  const cut = names.filter((name) => {
-    const { clientWidth, clientHeight } = name.parentElement;
-    return name.scrollWidth > clientWidth - 10 && clientHeight > clientWidth;
-  });
-  for (const name of cut) name.parentElement.classList.add("tall");
+const LINE = 13.9, ACROSS = 12, ALONG = 7;  // pixels: a line of text, and a box's padding and border on each axis
+
+// A narrow box whose longest word would be cut has its title written downwards, if there is more room that way. No line
+// is shown in part: what does not fit ends in an ellipsis, or is cut between lines where it is written downwards.
+function fitNames(map) {
+  const boxes = [...map.querySelectorAll("button:not(.head)")];
+  for (const box of boxes) {
+    box.classList.remove("tall");
+    box.firstChild.style.cssText = "";
+  }
+  const seen = boxes.map((box) => [box, box.clientWidth, box.clientHeight, box.firstChild.scrollWidth]);
+  for (const [box, wide, high, needed] of seen) {
+    const tall = needed > wide - ACROSS + 2 && high > wide;
+    box.classList.toggle("tall", tall);
+    const style = box.firstChild.style;
+    if (tall) style.maxWidth = `${Math.max(1, Math.floor((wide - ACROSS + 4) / LINE)) * LINE}px`;
+    else style.webkitLineClamp = String(Math.max(1, Math.floor((high - ALONG) / LINE)));
+  }
 }
 
 export default function ({ data, setTriggerValue, parentElement }) {
@@ -42,6 +53,7 @@ export default function ({ data, setTriggerValue, parentElement }) {
     map = document.createElement("div");
     map.className = "map";
     parentElement.appendChild(map);
+    new ResizeObserver(() => fitNames(map)).observe(map);
   }
   map.style.height = data.height + "px";
   if (map.dataset.sig !== data.sig) {
@@ -59,7 +71,7 @@ export default function ({ data, setTriggerValue, parentElement }) {
       return button;
     }));
     map.dataset.sig = data.sig;
-    turn(map);
+    fitNames(map);
   }
   for (const button of map.children) {
     button.setAttribute("aria-pressed", String(button.dataset.id === data.selected));
