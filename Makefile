@@ -88,6 +88,7 @@ lock: $(UV)
 # Files that tests hold the code against; look at the diff before you commit it.
 golden: .venv/dev.done
 	$(BIN)/python -m tests.cli.help
+	$(BIN)/python -m tests.cli.readme
 	$(BIN)/python -m ingest.schema corpus/schema
 
 clean:

@@ -35,23 +35,26 @@ _LATEX = re.compile(r"[\\$~]|--|``|''")
 _QUIET = logging.NullHandler()
 
 
-def read_references(path: Path, name: str, problems: list[Problem]) -> tuple[Reference, ...]:
-    """Read the works of a BibTeX file in its order. A work that cannot be read or looked up is a problem."""
+def read_references(path: Path, name: str, problems: list[Problem]) -> dict[Reference, int]:
+    """Read the works of a BibTeX file, in its order, each with the line that it begins on.
+
+    A work that cannot be read or looked up is a problem.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         problems.append(Problem(name, 1, f"cannot be read: {error.strerror}"))
-        return ()
+        return {}
     if len(data) > MAX_BYTES:
         problems.append(Problem(name, 1, f"the file is too large: at most {MAX_BYTES:,} bytes are read"))
-        return ()
+        return {}
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         problems.append(Problem(name, line, f"byte 0x{data[error.start]:02x} is not UTF-8", "Save the file as UTF-8."))
-        return ()
+        return {}
     logging.getLogger("bibtexparser").addHandler(_QUIET)  # it also logs, to stderr, what becomes a problem here
     library = parse_string(text)
     problems.extend(Problem(name, (block.start_line or 0) + 1, *_fault(block)) for block in library.failed_blocks)
@@ -62,7 +65,7 @@ def read_references(path: Path, name: str, problems: list[Problem]) -> tuple[Ref
             problems.append(
                 Problem(name, (comment.start_line or 0) + 1, what, "Begin a work with @, a comment with %.")
             )
-    return tuple(_reference(entry, library, name, problems) for entry in library.entries)
+    return {_reference(entry, library, name, problems): _line(entry) for entry in library.entries}
 
 
 def _fault(block: ParsingFailedBlock) -> tuple[str, str]:
@@ -77,7 +80,7 @@ def _fault(block: ParsingFailedBlock) -> tuple[str, str]:
 
 
 def _reference(entry: Entry, library: Library, name: str, problems: list[Problem]) -> Reference:
-    line = (entry.start_line or 0) + 1
+    line = _line(entry)
     url = next((str(field.value) for field in entry.fields if field.key.lower() == "url"), "")
     steps: list[BlockMiddleware] = [SeparateCoAuthors(), SplitNameParts()]
     if _LATEX.search(entry.raw or ""):
@@ -107,6 +110,10 @@ def _reference(entry: Entry, library: Library, name: str, problems: list[Problem
     )
     problems.extend(Problem(name, line, *fault) for fault in _faults(reference))
     return reference
+
+
+def _line(entry: Entry) -> int:
+    return (entry.start_line or 0) + 1
 
 
 def _faults(work: Reference) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ class Corpus:
     """A corpus that was read: the atlas, and where its parts stand.
 
     `titles` has the outline's line of every topic, `entries` the place of what was written about one, `edges` that of
-    each prerequisite by (before, after), `comparisons` by comparison id.
+    each prerequisite by (before, after), `comparisons` by comparison id, `references` by key.
     """
 
     atlas: Atlas
@@ -30,6 +30,7 @@ class Corpus:
     entries: Mapping[str, Place]
     edges: Mapping[tuple[str, str], Place]
     comparisons: Mapping[str, Place]
+    references: Mapping[str, Place]
 
 
 def read_corpus(folder: Path) -> Atlas:

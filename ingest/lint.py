@@ -36,7 +36,7 @@ STALEST = 10
 
 def lint(corpus: Corpus) -> list[Problem]:
     """Return remarks on a corpus, by file and line. None of them stops a build."""
-    parts = (_texts, _aliases, _alike, _reasons, _implied, _comparisons, _stale, _unwritten)
+    parts = (_texts, _aliases, _alike, _reasons, _implied, _comparisons, _uncited, _stale, _unwritten)
     return sorted({remark for part in parts for remark in part(corpus)})
 
 
@@ -218,6 +218,13 @@ def _comparisons(corpus: Corpus) -> Iterator[Problem]:
         values = [value for aspect in comparison.aspects for value in aspect.values]
         for remark in _filler(comparison.id, (comparison.same, comparison.choose, *values)):
             yield _at(corpus.comparisons[comparison.id], *remark)
+
+
+def _uncited(corpus: Corpus) -> Iterator[Problem]:
+    cited = {key for holder in (*corpus.atlas.topics, *corpus.atlas.comparisons) for key in holder.refs}
+    for key, place in corpus.references.items():
+        if key not in cited:
+            yield _at(place, f'"{key}" is cited nowhere', "Cite it where it carries a statement, or remove it.")
 
 
 def _stale(corpus: Corpus) -> Iterator[Problem]:

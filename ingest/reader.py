@@ -53,7 +53,7 @@ class CorpusReader:
         self.comparisons: dict[str, Place] = {}
         self.prerequisites: list[Prerequisite] = []
         self.demo_ids: set[str] = set()
-        self.reference_keys: set[str] = set()
+        self.references: dict[str, Place] = {}
         self.ids_are_known = True
 
     def read(self) -> Corpus:
@@ -79,7 +79,7 @@ class CorpusReader:
             references=references,
             demos=tuple(demos),
         )
-        return Corpus(atlas, self.titles, self.entries, self.edges, self.comparisons)
+        return Corpus(atlas, self.titles, self.entries, self.edges, self.comparisons, self.references)
 
     def _problem(self, place: Place, what: str, instead: str = "") -> None:
         self.problems.append(Problem(place.file, place.line, what, instead))
@@ -133,9 +133,9 @@ class CorpusReader:
         path = self.folder / "references.bib"
         if not path.exists():
             return ()
-        references = read_references(path, path.name, self.problems)
-        self.reference_keys = {reference.key for reference in references}
-        return references
+        lines = read_references(path, path.name, self.problems)
+        self.references = {work.key: Place(path.name, line) for work, line in lines.items()}
+        return tuple(lines)
 
     # What was written about the topics.
 
@@ -319,8 +319,8 @@ class CorpusReader:
     def _check_references(self, keys: Sequence[str], positions: Positions, loc: Loc) -> None:
         for index, key in enumerate(keys):
             place = Place(positions.file, positions.line((*loc, index)))
-            if key not in self.reference_keys:
-                self._problem(place, f'unknown reference "{key}"', did_you_mean(key, self.reference_keys))
+            if key not in self.references:
+                self._problem(place, f'unknown reference "{key}"', did_you_mean(key, self.references))
             elif key in keys[:index]:
                 self._problem(place, f'the reference "{key}" stands twice', "Name it once.")
 

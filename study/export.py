@@ -69,7 +69,7 @@ def _markdown_step(step: Step, minutes: int, store: GraphStore) -> list[str]:
     mark = " — the goal" if step.is_goal else " — the gist is enough" if step.gist else ""
     lines = [f"- [ ] {step.number}. **{step.topic.title}** ({minutes} min{guess}){mark}"]
     lines.append(f"  {' › '.join(step.topic.title_path[:-1])}" if step.topic.parent else "  Section")
-    lines += [f"  - for {store.topic(reason.needed_by).title}: {reason.why}" for reason in step.reasons]
+    lines += [f"  - for {titles}: {why}" for titles, why in step.told_once(store)]
     if step.topic.demo:
         lines.append(f"  - demo: `genatlas demo run {step.topic.demo.demo}` — {step.topic.demo.look_at}")
     return lines
@@ -107,5 +107,5 @@ def _session_title(session: Session) -> str:
 
 def _session_text(session: Session, store: GraphStore) -> str:
     step = session.step
-    because = [f"For {store.topic(reason.needed_by).title}: {reason.why}" for reason in step.reasons]
+    because = [f"For {titles}: {why}" for titles, why in step.told_once(store)]
     return "\n".join([step.topic.id, step.topic.summary, *because]).strip()

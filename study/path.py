@@ -30,6 +30,21 @@ class Step:
     is_goal: bool
     gist: bool
 
+    def told_once(self, store: GraphStore) -> list[tuple[str, str]]:
+        """Return each reason once with the titles of the steps that it serves: an ancestor's edge serves several."""
+        titles_by_why: dict[str, list[str]] = {}
+        for reason in self.reasons:
+            titles_by_why.setdefault(reason.why, []).append(store.topic(reason.needed_by).title)
+        return [(_listed(titles), why) for why, titles in titles_by_why.items()]
+
+
+def _listed(titles: Sequence[str]) -> str:
+    """Up to two titles, and how many more there are."""
+    first, *others = titles
+    if len(others) > 1:
+        return f"{first} and {len(others)} more steps"
+    return " and ".join(titles)
+
 
 @dataclass(frozen=True, slots=True)
 class StudyPath:

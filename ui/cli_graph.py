@@ -201,8 +201,8 @@ def plan(
             time = f"{topic.minutes} min" if topic.minutes else "no estimate"
             place = f"[dim]{time} · {plain(breadcrumb(topic))}[/dim]"
             out.print(f"{step.number:3}. [bold]{plain(topic.title)}[/bold]  {place}{mark}")
-            for reason in step.reasons:
-                out.print(f"       for {plain(service.store.topic(reason.needed_by).title)}: {plain(reason.why)}")
+            for titles, why in step.told_once(service.store):
+                out.print(f"       for {plain(titles)}: {plain(why)}")
         rest = f", {path.unestimated} of them without an estimate" if path.unestimated else ""
         out.print(f"\n{len(path.steps)} steps{rest}, about {path.minutes} minutes.")
 

@@ -6,7 +6,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlsplit
@@ -50,15 +51,20 @@ def _free_port() -> int:
 @pytest.fixture(scope="session")
 def app_url(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the running app, over the shipped atlas."""
+    log = tmp_path_factory.mktemp("ui") / "server.log"
+    with serving([sys.executable, "-m", "ui"], {"GENATLAS_HOME": str(built_home)}, log) as url:
+        yield url
+
+
+@contextmanager
+def serving(command: list[str], environment: dict[str, str], log: Path) -> Generator[str]:
+    """A Streamlit server for as long as the block runs; its address comes back when it answers."""
     port = _free_port()
     url = f"http://127.0.0.1:{port}"
-    log = tmp_path_factory.mktemp("ui") / "server.log"
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("GENATLAS_", "STREAMLIT_"))}
-    command = [sys.executable, "-m", "ui", "--server.port", str(port), "--server.address", "127.0.0.1"]
+    options = ["--server.port", str(port), "--server.address", "127.0.0.1"]
     with log.open("wb") as out:
-        server = subprocess.Popen(
-            command, cwd=ROOT, env=clean | {"GENATLAS_HOME": str(built_home)}, stdout=out, stderr=out
-        )
+        server = subprocess.Popen([*command, *options], cwd=ROOT, env=clean | environment, stdout=out, stderr=out)
     try:
         _wait_until_healthy(server, f"{url}/_stcore/health", log)
         yield url

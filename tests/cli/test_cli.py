@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.help import PAGE, page
+from tests.cli.readme import BLOCK, README, comparable, renewed
 from tests.conftest import ROOT, Genatlas, run_genatlas
 
 GOLDEN = ROOT / "tests" / "ingest" / "golden" / "topics.tsv"
@@ -254,3 +255,9 @@ def test_a_search_loads_neither_torch_nor_streamlit_nor_pydantic_models_of_the_c
 
 def test_the_page_of_commands_is_what_help_prints() -> None:
     assert PAGE.read_text(encoding="utf-8") == page()
+
+
+def test_the_readme_shows_what_its_commands_print(built_home: Path) -> None:
+    text = README.read_text(encoding="utf-8")
+    assert len(BLOCK.findall(text)) >= 3
+    assert comparable(text) == comparable(renewed(text, built_home))

@@ -12,7 +12,7 @@ def read(folder: Path, text: str) -> tuple[tuple[Reference, ...], list[str]]:
     path = folder / "references.bib"
     path.write_text(text, encoding="utf-8")
     problems: list[Problem] = []
-    return read_references(path, "references.bib", problems), [str(problem) for problem in problems]
+    return tuple(read_references(path, "references.bib", problems)), [str(problem) for problem in problems]
 
 
 def test_latex_is_spelled_out_and_braces_hold_a_name_together(tmp_path: Path) -> None:
@@ -87,5 +87,5 @@ def test_a_bibliography_that_is_not_utf_8_names_the_line(tmp_path: Path) -> None
     path = tmp_path / "r.bib"
     path.write_bytes(b"% ok\n@misc{a, title = {\xe9}}")
     problems: list[Problem] = []
-    assert read_references(path, "r.bib", problems) == ()
+    assert read_references(path, "r.bib", problems) == {}
     assert [(problem.line, problem.what) for problem in problems] == [(2, "byte 0xe9 is not UTF-8")]

@@ -208,3 +208,9 @@ def test_every_remark_on_the_shipped_corpus_has_a_place_in_a_file() -> None:
     for remark in lint(read_corpus_with_places(ROOT / "corpus")):
         lines = (ROOT / "corpus" / remark.file).read_text(encoding="utf-8").splitlines()
         assert 1 <= remark.line <= len(lines), remark
+
+
+def test_a_work_that_nothing_cites_is_remarked_on_with_its_line(tmp_path: Path) -> None:
+    spare = "@misc{spare, title = {S}, eprint = {1312.6115}}\n"
+    folder = corpus(tmp_path, topics__alpha__two_yaml=entry("alpha/two"), references_bib=WORK + spare)
+    assert remarks_on(folder) == ['references.bib:2: "spare" is cited nowhere']

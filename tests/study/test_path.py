@@ -132,3 +132,11 @@ def test_a_cycle_is_reported_as_the_path_it_is() -> None:
     with pytest.raises(UnreachableGoal) as caught:
         ids(atlas, "b")
     assert caught.value.cycle == ("b", "a", "c", "b")
+
+
+def test_a_reason_that_an_ancestor_hands_down_is_told_once_with_the_steps_it_serves() -> None:
+    edges = [needs("maths", "gan"), needs("gan/a", "gan/c"), needs("gan/b", "gan/c")]
+    store = NetworkXStore(atlas_of(["gan", "gan/a", "gan/b", "gan/c", "maths"], *edges))
+    first = plan_path(store, ["gan/c"]).steps[0]
+    assert first.topic.id == "maths"
+    assert first.told_once(store) == [("A and 2 more steps", "gan uses maths.")]

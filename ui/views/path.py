@@ -66,8 +66,7 @@ def checklist(atlas: Service, path: StudyPath, sessions: tuple[Session, ...]) ->
             words.markdown(
                 f"**{step.number}.** {plain(topic.title)}&ensp;:small[:gray[{' · '.join(facts)}]]",
                 help="\n\n".join(
-                    f"**For {plain(atlas.store.topic(reason.needed_by).title)}:** {prose(reason.why)}"
-                    for reason in step.reasons
+                    f"**For {plain(titles)}:** {prose(why)}" for titles, why in step.told_once(atlas.store)
                 )
                 or None,
             )
