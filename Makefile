@@ -16,12 +16,12 @@ export PYTHONUTF8 := 1
 export UV_LINK_MODE := copy
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help run build test lint types browser bench lock golden clean
+.PHONY: help run build test lint types browser bench bench-demos lock golden clean
 
 help:
 	@echo 'make run    set up, build the atlas, open the UI     (PORT=8501, TORCH=cpu|default)'
 	@echo 'make test   set up, lint, type-check, run every test'
-	@echo 'make lint | bench | lock | golden | clean'
+	@echo 'make lint | bench | bench-demos | lock | golden | clean'
 
 run: build
 	$(BIN)/genatlas ui --port $(PORT)
@@ -41,6 +41,10 @@ lint: .venv/dev.done
 bench: .venv/dev.done
 	$(BIN)/genatlas build
 	$(BIN)/python -m bench.search
+
+# Every demo on three seeds, two at a time: docs/demos.md.
+bench-demos: .venv/dev.done
+	$(BIN)/python -m bench.demos
 
 # A Chromium that the browser tests drive, from the system's package manager where there is none.
 browser:

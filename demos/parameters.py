@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import math
+import re
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from demos.registry import DEMOS, DemoSpec, catalogue, find_demo
 from demos.wire import Described, DescribeRequest, decode_message, encode
 
 DESCRIBE_SECONDS = 300.0
+_NUMBER = re.compile(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", re.IGNORECASE)
 _KINDS: dict[str, Literal["int", "float", "bool", "text"]] = {
     "integer": "int",
     "number": "float",
@@ -111,7 +113,7 @@ def _read(parameter: Parameter, value: object) -> Cell:
             inside = number is not None and _low(parameter) <= number <= _high(parameter)
             read, wanted = (number if inside else None), _range(parameter, is_number=number is not None)
     if read is None:
-        shown = f'"{value}"' if isinstance(value, str) else value
+        shown = f'"{value}"' if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()) else value
         raise ValueError(f"{parameter.name} must be {wanted}, got {'nothing' if text in ('', None) else shown}")
     return str(read) if parameter.kind == "choice" else cast(Cell, read)
 

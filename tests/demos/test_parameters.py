@@ -85,6 +85,7 @@ def test_values_are_read_as_their_kind_and_the_rest_takes_defaults(counts: Descr
     [
         ("to", 900, "to must be between 1 and 100, got 900"),
         ("to", 0, "to must be between 1 and 100, got 0"),
+        ("to", "900", "to must be between 1 and 100, got 900"),
         ("to", "many", 'to must be a whole number between 1 and 100, got "many"'),
         ("to", 1.5, "to must be a whole number between 1 and 100, got 1.5"),
         ("to", True, "to must be a whole number between 1 and 100, got True"),
