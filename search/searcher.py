@@ -1,5 +1,6 @@
 """Topics for a query: by meaning and by words, fused, one hit for each concept."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -81,12 +82,14 @@ class Ranking:
     """What a query found: hits, best first; none when the query is foreign to the atlas (`abstained`).
 
     `nearest` are what came closest when the search abstained. `corrections` are words of the query and what they were
-    read as. With `meaning_off` the search went by words alone, since there was no encoder or no vectors.
+    read as. With `meaning_off` the search went by words alone, since there was no encoder or no vectors. `evidence`
+    says how much speaks for the query being at home, on no scale but its own.
     """
 
     query: str
     hits: tuple[Hit, ...]
     abstained: bool = False
+    evidence: float = 0.0
     nearest: tuple[Hit, ...] = ()
     corrections: tuple[tuple[str, str], ...] = ()
     meaning_off: bool = False
@@ -167,11 +170,13 @@ class Searcher:
             raise EmptyQuery
         finding = self._find(query, self._admitted(filters))
         hits = tuple(self._hits(finding, k))
-        is_foreign = self._is_foreign(finding)
+        evidence = self._evidence(finding)
+        is_foreign = evidence < (ENOUGH_WORDS if finding.by_meaning is None else ENOUGH)
         return Ranking(
             query,
             hits=() if is_foreign else hits,
             abstained=is_foreign,
+            evidence=evidence,
             nearest=hits[:3] if is_foreign else (),
             corrections=tuple(finding.corrections.items()),
             meaning_off=finding.by_meaning is None,
@@ -291,14 +296,14 @@ class Searcher:
             reasons.insert(0, f"meaning {finding.by_meaning.scores[topic]:.2f}")
         return passage, tuple(reasons)
 
-    def _is_foreign(self, finding: _Finding) -> bool:
-        """Whether the query is about something that the atlas does not hold."""
+    def _evidence(self, finding: _Finding) -> float:
+        """How much speaks for the query being about something that the atlas holds; to be held against ENOUGH."""
         if self._is_a_name(finding):
-            return False
+            return math.inf
         strength = finding.by_words.best / self._lexical.greatest_rarity
         if finding.by_meaning is None:
-            return strength < ENOUGH_WORDS
-        return finding.by_meaning.best + WORDS_SHARE * strength < ENOUGH
+            return strength
+        return finding.by_meaning.best + WORDS_SHARE * strength
 
     def _is_a_name(self, finding: _Finding) -> bool:
         """Whether a label or an alias of the best topic by words has every word of the query, compounds as a whole.

@@ -261,3 +261,24 @@ def test_the_readme_shows_what_its_commands_print(built_home: Path) -> None:
     text = README.read_text(encoding="utf-8")
     assert len(BLOCK.findall(text)) >= 3
     assert comparable(text) == comparable(renewed(text, built_home))
+
+
+def test_eval_measures_judged_questions_and_lists_what_missed(genatlas: Genatlas, tmp_path: Path) -> None:
+    elbo = "variational-autoencoders/training-objectives/elbo"
+    rows = [
+        {"id": "g1", "question": "what is the ELBO", "intent": "definition", "relevant": {elbo: 2}},
+        {"id": "g2", "question": "what is mode collapse", "intent": "definition", "relevant": {elbo: 1}},
+        {"id": "f1", "question": "how long do I boil an egg", "kind": "far"},
+    ]
+    file, page = tmp_path / "judged.jsonl", tmp_path / "misses.md"
+    file.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    measured = json.loads(genatlas("eval", str(file), "--misses", str(page), "--json").stdout)
+    assert measured["graded"]["overall"]["hit@1"]["mean"] == 0.5
+    assert measured["graded"]["variational-autoencoders"]["hit@1"] == {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 1}
+    assert measured["abstained"]["far"]["mean"] == 1.0
+    assert measured["separation"] == 1.0
+    missed = page.read_text(encoding="utf-8")
+    assert "## g2: what is mode collapse" in missed
+    assert "## g1" not in missed
+    file.write_text('{"id": "x", "question": "?"}\n', encoding="utf-8")
+    refused(genatlas("eval", str(file)), f"{file}:1: ", "one judgement")
