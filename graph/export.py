@@ -36,6 +36,7 @@ def to_json(atlas: Atlas) -> bytes:
             for t in atlas.topics
             if t.demo is not None
         ],
+        "boundary": [msgspec.to_builtins(field) for field in atlas.boundary],
         "references": [msgspec.to_builtins(reference) | {"link": reference.link} for reference in atlas.references],
     }
     return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
@@ -84,7 +85,7 @@ def to_graphml(atlas: Atlas) -> bytes:
 
     net: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     net.graph["title"] = atlas.title
-    for part in ("comparisons", "concepts", "references", "demos"):
+    for part in ("comparisons", "concepts", "references", "demos", "boundary"):
         net.graph[f"{part}_json"] = msgspec.json.encode(getattr(atlas, part)).decode()
     for topic in atlas.topics:
         net.add_node(topic.id, **_flat(msgspec.to_builtins(topic)))

@@ -154,6 +154,14 @@ class Demo:
 
 
 @dataclass(frozen=True, slots=True)
+class NeighbouringField:
+    """A field beside the atlas that it does not cover, and questions that belong there: nothing here answers them."""
+
+    name: str
+    questions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Atlas:
     """The validated whole, each part in the order of the corpus: topics in outline order, foundations last."""
 
@@ -164,3 +172,4 @@ class Atlas:
     concepts: tuple[ConceptGroup, ...] = ()
     references: tuple[Reference, ...] = ()
     demos: tuple[Demo, ...] = ()
+    boundary: tuple[NeighbouringField, ...] = ()

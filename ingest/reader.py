@@ -3,7 +3,7 @@
 outline.txt (or another outline format)   the topics; alone it is a corpus
 foundations.txt                           a second outline: what the atlas assumes
 topics/<section>/<level-1 slug>.yaml      what was written about the topics
-comparisons/*.yaml  concepts.yaml  demos.yaml  references.bib
+comparisons/*.yaml  concepts.yaml  demos.yaml  boundary.yaml  references.bib
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -13,7 +13,19 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from graph import Aspect, Atlas, Comparison, ConceptGroup, Demo, DemoLink, Measured, Prerequisite, Reference, Topic
+from graph import (
+    Aspect,
+    Atlas,
+    Comparison,
+    ConceptGroup,
+    Demo,
+    DemoLink,
+    Measured,
+    NeighbouringField,
+    Prerequisite,
+    Reference,
+    Topic,
+)
 from graph.model import TopicOrigin
 from ingest.bibliography import read_references
 from ingest.corpus import Corpus, Place, topics_of
@@ -26,6 +38,7 @@ from ingest.schema import (
     COMPARISON,
     DEMO,
     ENTRY,
+    FIELD,
     GROUP,
     ComparisonEntry,
     Entry,
@@ -64,6 +77,7 @@ class CorpusReader:
         self._read_topics()
         comparisons = self._read_comparisons()
         concepts = self._read_concepts()
+        boundary = self._read_boundary()
         self._check_twins(concepts)
         order = {topic_id: topic.position for topic_id, topic in self.topics.items()}
         self.prerequisites.sort(key=lambda edge: (order[edge.after], order[edge.before]))
@@ -78,6 +92,7 @@ class CorpusReader:
             concepts=tuple(concepts),
             references=references,
             demos=tuple(demos),
+            boundary=boundary,
         )
         return Corpus(atlas, self.titles, self.entries, self.edges, self.comparisons, self.references)
 
@@ -248,6 +263,16 @@ class CorpusReader:
                 what = f'the foundation "{found[0].id}" leads a group with topics of the outline'
                 self._problem(place, what, "Put the outline's topic first: its place leads.")
         return [ConceptGroup(tuple(group)) for _, group in groups]
+
+    def _read_boundary(self) -> tuple[NeighbouringField, ...]:
+        entries, positions, _ = self._read_list(self.folder / "boundary.yaml", FIELD)
+        seen: set[str] = set()
+        for index, entry in entries:
+            if entry.field in seen:
+                place = Place(positions.file, positions.line((index, "field")))
+                self._problem(place, f'the field "{entry.field}" stands twice', "Join the two.")
+            seen.add(entry.field)
+        return tuple(NeighbouringField(entry.field, tuple(entry.questions)) for _, entry in entries)
 
     # What only shows when everything is read.
 

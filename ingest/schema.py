@@ -129,11 +129,19 @@ class DemoEntry(_Model):
     question: Text
 
 
+class FieldEntry(_Model):
+    """A field beside the atlas that it does not cover."""
+
+    field: Text
+    questions: list[Text] = Field(min_length=1, description="Questions that belong there and that no topic answers")
+
+
 Group = Annotated[list[TopicId], Field(min_length=2, description="One concept in several places, the canonical first")]
 
 ENTRY = TypeAdapter(Entry)
 COMPARISON = TypeAdapter(ComparisonEntry)
 DEMO = TypeAdapter(DemoEntry)
+FIELD = TypeAdapter(FieldEntry)
 GROUP: TypeAdapter[list[str]] = TypeAdapter(Group)
 
 
@@ -150,7 +158,7 @@ _NESTED: dict[str, type[_Model]] = {
     "aspects": AspectEntry,
     "measured": MeasuredBy,
 }
-_WHOLE: dict[str, type[_Model]] = {model.__name__: model for model in (Entry, ComparisonEntry, DemoEntry)}
+_WHOLE: dict[str, type[_Model]] = {model.__name__: model for model in (Entry, ComparisonEntry, DemoEntry, FieldEntry)}
 
 
 def _wording(error: ErrorDetails, title: str) -> tuple[str, str]:
@@ -206,6 +214,7 @@ def write_schemas(folder: Path) -> None:
         "comparisons": TypeAdapter(list[ComparisonEntry]),
         "concepts": TypeAdapter(list[Group]),
         "demos": TypeAdapter(list[DemoEntry]),
+        "boundary": TypeAdapter(list[FieldEntry]),
     }
     for name, adapter in files.items():
         schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **adapter.json_schema(by_alias=True)}

@@ -1,6 +1,7 @@
 """Topics found by words and by meaning. Loads neither the encoder nor FAISS: `service` imports those by module."""
 
 from search.answer import Answer, Answerer, AspectRow, AspectTable, Sentence
+from search.boundary import Boundary, Example, examples_of
 from search.errors import EmptyQuery, IndexUnreadable, ModelUnavailable, QueryRefused, QueryTooLong
 from search.filters import Filters
 from search.intent import Intent
@@ -13,7 +14,9 @@ __all__ = [
     "Answerer",
     "AspectRow",
     "AspectTable",
+    "Boundary",
     "EmptyQuery",
+    "Example",
     "Filters",
     "Hit",
     "IndexUnreadable",
@@ -28,5 +31,6 @@ __all__ = [
     "Ranking",
     "Searcher",
     "Sentence",
+    "examples_of",
     "passages_of",
 ]

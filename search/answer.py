@@ -111,7 +111,9 @@ class Answerer:
                 answer,
                 abstained=True,
                 nearest=tuple(hit.topic.id for hit in ranking.nearest),
-                note="The atlas does not cover this question.",
+                note="The atlas does not cover this question."
+                if not ranking.field
+                else f"The atlas does not cover this question: it looks like one about {ranking.field}.",
             )
         match intent:
             case "comparison":

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graph import GraphStore, Topic
+from search.boundary import Boundary
 from search.errors import EmptyQuery, QueryTooLong
 from search.filters import Filters
 from search.fusion import RankedList, fuse_rankings
@@ -36,14 +37,20 @@ MEANING, WORDS = 1.5, 1.0
 MEANING_OF_SYMBOLS = 0.3
 """Weight of the search by meaning for a query of symbols alone: of "beta_t" the encoder knows little."""
 
-ENOUGH = 0.57
-"""Evidence, best cosine + WORDS_SHARE × strength of words, below which a query counts as foreign to the atlas.
+ENOUGH = 0.41
+"""Evidence below which a query counts as foreign to the atlas.
 
-Set so that about 2 % of judged questions that are at home are declined; it then declines some 80 % of those of other
-subjects and 60 % of those of neighbouring fields, by cross-validation. The strength of words is the best BM25 score, in
-units of a word that one passage has.
+The evidence is the best cosine + WORDS_SHARE × strength of words - BOUNDARY_SHARE × cosine of the nearest example of a
+neighbouring field. The strength of words is the best BM25 score, in units of a word that one passage has. Set so that
+2 % of the judged questions that are at home are declined.
 """
-WORDS_SHARE = 0.175
+WORDS_SHARE, BOUNDARY_SHARE = 0.25, 0.75
+
+NO_BOUNDARY = 0.25
+"""Stands for that cosine in an atlas that names no neighbouring field."""
+
+NEAR = 0.5
+"""Cosine from which a foreign query is said to belong to a neighbouring field."""
 
 ENOUGH_WORDS = 0.35
 """Strength of words below which a query counts as foreign when there is no search by meaning."""
@@ -83,13 +90,15 @@ class Ranking:
 
     `nearest` are what came closest when the search abstained. `corrections` are words of the query and what they were
     read as. With `meaning_off` the search went by words alone, since there was no encoder or no vectors. `evidence`
-    says how much speaks for the query being at home, on no scale but its own.
+    says how much speaks for the query being at home, on no scale but its own; `field` is the neighbouring field that an
+    abstained query seems to belong to, "" where none is near.
     """
 
     query: str
     hits: tuple[Hit, ...]
     abstained: bool = False
     evidence: float = 0.0
+    field: str = ""
     nearest: tuple[Hit, ...] = ()
     corrections: tuple[tuple[str, str], ...] = ()
     meaning_off: bool = False
@@ -109,12 +118,16 @@ class _Evidence:
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    """What both ways found for one query; `by_meaning` is None when that way is shut."""
+    """What both ways found for one query; `by_meaning` is None when that way is shut.
+
+    `beyond` is the nearest field beside the atlas, and how near it is (cosine).
+    """
 
     words: tuple[QueryWord, ...]
     corrections: Mapping[str, str]
     by_words: _Evidence
     by_meaning: _Evidence | None
+    beyond: tuple[str, float]
 
     @property
     def single_words(self) -> list[QueryWord]:
@@ -134,7 +147,7 @@ class Searcher:
     """Searches one atlas. Safe to share between threads.
 
     `passages` are those that both indexes were built from, in their order. Without `encoder` or `dense` it searches by
-    words alone, and each Ranking says so.
+    words alone, and each Ranking says so. `boundary` are the fields beside the atlas; without it, it knows of none.
     """
 
     def __init__(
@@ -144,6 +157,7 @@ class Searcher:
         passages: Sequence[Passage],
         dense: "DenseIndex | None",
         lexical: LexicalIndex,
+        boundary: Boundary | None = None,
     ) -> None:
         sizes = {len(passages), len(lexical), len(passages) if dense is None else len(dense)}
         if len(sizes) > 1:
@@ -154,6 +168,7 @@ class Searcher:
         self._dense = dense
         self._lexical = lexical
         self._passages = passages
+        self._boundary = boundary or Boundary((), np.zeros((0, 0), np.float32))
         self._vector = lru_cache(RECENT_QUERIES)(self._encode)
         self._number = {topic.id: number for number, topic in enumerate(self._topics)}
         self._owner = np.array([self._number[passage.topic] for passage in passages], dtype=np.int64)  # topic numbers
@@ -177,6 +192,7 @@ class Searcher:
             hits=() if is_foreign else hits,
             abstained=is_foreign,
             evidence=evidence,
+            field=finding.beyond[0] if is_foreign and finding.beyond[1] >= NEAR else "",
             nearest=hits[:3] if is_foreign else (),
             corrections=tuple(finding.corrections.items()),
             meaning_off=finding.by_meaning is None,
@@ -205,7 +221,10 @@ class Searcher:
             words = words_of_query(read)
         # A pair that no text has as one word is no word of the query.
         words = tuple(self._as_symbol(word) for word in words if not word.is_pair or word.forms[0] in self._lexical)
-        return _Finding(words, corrections, self._by_words(words, among), self._by_meaning(read, among))
+        by_meaning = self._by_meaning(read, among)
+        nothing = ("", NO_BOUNDARY)
+        beyond = (by_meaning is not None and self._boundary.nearest(self._vector(read)[0])) or nothing
+        return _Finding(words, corrections, self._by_words(words, among), by_meaning, beyond)
 
     def _by_words(self, words: Sequence[QueryWord], among: NDArray[np.int64] | None) -> _Evidence:
         """Topics by BM25: the mean of a topic's labels, which say the same thing thrice, or its best text."""
@@ -303,7 +322,7 @@ class Searcher:
         strength = finding.by_words.best / self._lexical.greatest_rarity
         if finding.by_meaning is None:
             return strength
-        return finding.by_meaning.best + WORDS_SHARE * strength
+        return finding.by_meaning.best + WORDS_SHARE * strength - BOUNDARY_SHARE * finding.beyond[1]
 
     def _is_a_name(self, finding: _Finding) -> bool:
         """Whether a label or an alias of the best topic by words has every word of the query, compounds as a whole.

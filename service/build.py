@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from graph import Atlas, AtlasError, from_graphml, from_json
 from ingest import atlas_of_outline, read_corpus, read_outline
-from search import passages_of
+from search import examples_of, passages_of
 from service.contents import read_atlas, read_passages, write_contents
 from service.model import MODEL, prepare_model
 from service.settings import Settings
@@ -122,9 +122,14 @@ def build(
         from search.encoder import Encoder
 
         known = {} if previous is None or previous.manifest.model != MODEL else _vectors_by_text(previous)
-        new = sorted({passage.text for passage in passages} - known.keys(), key=lambda text: (len(text), text))
+        examples = [example.text for example in examples_of(atlas)]
+        new = sorted(
+            {*examples, *(passage.text for passage in passages)} - known.keys(), key=lambda text: (len(text), text)
+        )
         fresh = dict(zip(new, _encoded(Encoder(model, "fp32"), new, progress), strict=True)) if new else {}
-        vectors = np.stack([known[p.text] if p.text in known else fresh[p.text] for p in passages])
+        vector_of = known | fresh
+        vectors = np.stack([vector_of[passage.text] for passage in passages])
+        boundary = np.array([vector_of[text] for text in examples], np.float32).reshape(-1, vectors.shape[1])
         progress("Writing the snapshot", 0.0)
         counts = _counts(atlas) | {"passages": len(passages)}
         snapshot = write_snapshot(
@@ -133,7 +138,7 @@ def build(
             MODEL,
             int(vectors.shape[1]),
             counts,
-            lambda folder: write_contents(folder, atlas, passages, vectors),
+            lambda folder: write_contents(folder, atlas, passages, vectors, boundary),
         )
         lost = () if previous is None else _lost_text(previous, atlas)
         return BuildReport(
@@ -163,10 +168,10 @@ def _encoded(encoder: "Encoder", texts: Sequence[str], progress: Progress) -> li
 def _vectors_by_text(snapshot: Snapshot) -> dict[str, NDArray[np.float32]]:
     from search.dense import DenseIndex
 
-    folder = snapshot.verified("passages.json", "vectors.faiss")
-    passages = read_passages(folder)
-    vectors = DenseIndex.load(folder / "vectors.faiss").vectors()
-    return {passage.text: vector for passage, vector in zip(passages, vectors, strict=True)}
+    folder = snapshot.verified("atlas.json", "boundary.npy", "passages.json", "vectors.faiss")
+    texts = [passage.text for passage in read_passages(folder)] + [e.text for e in examples_of(read_atlas(folder))]
+    vectors = (*DenseIndex.load(folder / "vectors.faiss").vectors(), *np.load(folder / "boundary.npy"))
+    return dict(zip(texts, vectors, strict=True))
 
 
 def _counts(atlas: Atlas) -> dict[str, int]:

@@ -53,7 +53,7 @@ class Manifest:
     counts: dict[str, int]
 
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the snapshot's layout. A snapshot of another version is not opened."""
 
 

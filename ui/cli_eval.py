@@ -53,7 +53,7 @@ def _print(evaluation: "Evaluation") -> None:
         return Table(Column(name, no_wrap=True), *columns, box=SIMPLE, padding=(0, 1))
 
     out = console()
-    out.width = max(out.width, 120)
+    out.width = max(out.width, 150)
     tables: list[Table] = []
     if evaluation.graded:
         tables.append(table("graded", evaluation.graded["overall"]))

@@ -2,7 +2,18 @@
 
 from hypothesis import strategies as st
 
-from graph import Aspect, Atlas, Comparison, ConceptGroup, Demo, DemoLink, Prerequisite, Reference, Topic
+from graph import (
+    Aspect,
+    Atlas,
+    Comparison,
+    ConceptGroup,
+    Demo,
+    DemoLink,
+    NeighbouringField,
+    Prerequisite,
+    Reference,
+    Topic,
+)
 
 
 def topic(topic_id: str, position: int, minutes: int | None = None, demo: DemoLink | None = None) -> Topic:
@@ -51,6 +62,7 @@ ATLAS = Atlas(
     ),
     concepts=(ConceptGroup(("transport/distance", "gan/wgan/clipping")),),
     references=(Reference("arjovsky2017", "Wasserstein GAN", ("Martin Arjovsky",), 2017, arxiv="1701.07875"),),
+    boundary=(NeighbouringField("Cooking", ("how long do I boil an egg",)),),
     demos=(Demo("gan-demo", "A GAN", "What does the critic measure?"), Demo("aaa", "Another", "Why?")),
 )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from graph import Prerequisite
+from graph import NeighbouringField, Prerequisite
 from ingest import read_corpus, read_corpus_with_places
 from ingest.schema import write_schemas
 from tests.ingest.folders import ROOT, corpus, problems_of
@@ -438,3 +438,15 @@ def test_the_examples_of_the_authors_guide_are_valid(tmp_path: Path) -> None:
     atlas = read_corpus(folder)
     assert sum(bool(topic.summary) for topic in atlas.topics) == 1
     assert len(atlas.comparisons) == 1
+
+
+def test_the_boundary_is_read_and_a_field_stands_once(tmp_path: Path) -> None:
+    cooking = "- field: Cooking\n  questions: [how long do I boil an egg]\n"
+    atlas = read_corpus(corpus(tmp_path, boundary_yaml=cooking))
+    assert atlas.boundary == (NeighbouringField("Cooking", ("how long do I boil an egg",)),)
+    folder = corpus(tmp_path, boundary_yaml=f"{cooking}{cooking}- field: Law\n")
+    assert problems_of(folder) == [
+        'boundary.yaml:3: the field "Cooking" stands twice\n    Join the two.',
+        'boundary.yaml:5: "questions" is missing\n'
+        "    Write questions: … (Questions that belong there and that no topic answers)",
+    ]

@@ -59,7 +59,8 @@ def test_a_whole_entry_has_nothing_to_remark_on(tmp_path: Path) -> None:
 )
 def test_each_gap_in_an_entry_is_remarked_at_its_place(tmp_path: Path, key: str, value: str, what: str) -> None:
     folder = corpus(tmp_path, topics__alpha__two_yaml=entry("alpha/two", **{key: value}), references_bib=WORK)
-    assert remarks_on(folder) == [f"topics/alpha/two.yaml:1: {what}"]
+    found = [remark for remark in remarks_on(folder) if not remark.endswith('"k" is cited nowhere')]
+    assert found == [f"topics/alpha/two.yaml:1: {what}"]
 
 
 def test_filler_is_a_word_of_its_own(tmp_path: Path) -> None:
