@@ -60,6 +60,10 @@ class DenseIndex:
         chosen = None if among is None else faiss.SearchParameters(sel=faiss.IDSelectorBatch(among))  # pyright: ignore[reportCallIssue] (SWIG takes fields by name)
         return self._index.search(np.ascontiguousarray(queries, dtype=np.float32), k, params=chosen)
 
+    def cosines(self, query: NDArray[np.float32], numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the cosines (n,) of these passages with one query, a unit vector (d,)."""
+        return self._index.reconstruct_batch(numbers) @ query
+
     def save(self, path: Path) -> None:
         """Write the index to a file."""
         faiss.write_index(self._index, str(path))

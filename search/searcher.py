@@ -1,7 +1,7 @@
-"""Topics for a query: by meaning and by words, fused, one hit for each concept."""
+"""Topics for a query: by meaning and by words, scored together, one hit for each concept."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Protocol
@@ -13,9 +13,9 @@ from graph import GraphStore, Topic
 from search.boundary import Boundary
 from search.errors import EmptyQuery, QueryTooLong
 from search.filters import Filters
-from search.fusion import RankedList, fuse_rankings
 from search.lexical import LexicalIndex
 from search.passages import LABELS, Passage
+from search.scoring import Strength, meaning_of, total
 from search.spelling import Speller, correct
 from search.words import QueryWord, words_of_query
 
@@ -25,17 +25,11 @@ if TYPE_CHECKING:
 LONGEST_QUERY = 1_000
 """Characters. The encoder reads some 1,200 of them; the longest real question that was collected has 210."""
 
-DEPTH = 200
+DEPTH, WORDS_DEPTH = 200, 50
 """Passages taken from the search by meaning, topics from that by words: what is below comes into no first ten."""
 
 RECENT_QUERIES = 256
 """Whose vectors are kept: the encoder takes most of a search, and an answer asks for the same query several times."""
-
-MEANING, WORDS = 1.5, 1.0
-"""Weights of the two rankings in the fusion."""
-
-MEANING_OF_SYMBOLS = 0.3
-"""Weight of the search by meaning for a query of symbols alone: of "beta_t" the encoder knows little."""
 
 ENOUGH = 0.41
 """Evidence below which a query counts as foreign to the atlas.
@@ -118,7 +112,7 @@ class _Evidence:
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    """What both ways found for one query; `by_meaning` is None when that way is shut.
+    """What both ways found for one query, and the score of each topic; `by_meaning` is None when that way is shut.
 
     `beyond` is the nearest field beside the atlas, and how near it is (cosine).
     """
@@ -128,19 +122,11 @@ class _Finding:
     by_words: _Evidence
     by_meaning: _Evidence | None
     beyond: tuple[str, float]
+    scores: Mapping[int, float]
 
     @property
     def single_words(self) -> list[QueryWord]:
         return [word for word in self.words if not word.is_pair]
-
-    def fused(self) -> dict[int, float]:
-        """The score of each topic found."""
-        lists = [RankedList(list(self.by_words.scores), WORDS)]
-        if self.by_meaning is not None:
-            only_symbols = all(word.is_symbol for word in self.single_words)
-            weight = MEANING_OF_SYMBOLS if only_symbols else MEANING
-            lists.append(RankedList(list(self.by_meaning.scores), weight))
-        return fuse_rankings(lists)
 
 
 class Searcher:
@@ -173,6 +159,7 @@ class Searcher:
         self._number = {topic.id: number for number, topic in enumerate(self._topics)}
         self._owner = np.array([self._number[passage.topic] for passage in passages], dtype=np.int64)  # topic numbers
         self._is_label = np.array([passage.field in LABELS for passage in passages], dtype=np.bool_)
+        self._is_name = self._is_label | np.array([passage.field == "alias" for passage in passages], dtype=np.bool_)
         self._by_owner = np.argsort(self._owner, kind="stable")  # passage numbers, topic by topic
         self._bounds = np.searchsorted(self._owner[self._by_owner], np.arange(len(self._topics) + 1))
 
@@ -224,9 +211,27 @@ class Searcher:
         by_meaning = self._by_meaning(read, among)
         nothing = ("", NO_BOUNDARY)
         beyond = (by_meaning is not None and self._boundary.nearest(self._vector(read)[0])) or nothing
-        return _Finding(words, corrections, self._by_words(words, among), by_meaning, beyond)
+        by_words, strength = self._by_words(words, among)
+        scores = self._scored(read, words, strength, [*by_words.scores, *(by_meaning.scores if by_meaning else ())])
+        return _Finding(words, corrections, by_words, by_meaning, beyond, scores)
 
-    def _by_words(self, words: Sequence[QueryWord], among: NDArray[np.int64] | None) -> _Evidence:
+    def _scored(
+        self, query: str, words: Sequence[QueryWord], strength: Strength, found: Iterable[int]
+    ) -> dict[int, float]:
+        """The score of each topic found, from all of its passages."""
+        topics = np.array(list(dict.fromkeys(found)), dtype=np.int64)
+        meaning = None
+        if self._encoder is not None and self._dense is not None:
+            held = [self._of_topic(topic) for topic in topics.tolist()]
+            numbers = np.concatenate(held) if held else np.zeros(0, np.int64)
+            groups = np.repeat(np.arange(len(held)), [len(passages) for passages in held])
+            cosines = self._dense.cosines(self._vector(query)[0], numbers)
+            meaning = meaning_of(cosines, groups, self._is_name[numbers], len(held))
+        only_symbols = all(word.is_symbol for word in words if not word.is_pair)
+        scores = total(meaning, strength.of(topics), only_symbols)
+        return dict(zip(topics.tolist(), scores.tolist(), strict=True))
+
+    def _by_words(self, words: Sequence[QueryWord], among: NDArray[np.int64] | None) -> tuple[_Evidence, Strength]:
         """Topics by BM25: the mean of a topic's labels, which say the same thing thrice, or its best text."""
         scores = self._lexical.scores(_forms(words))
         if among is not None:
@@ -241,13 +246,15 @@ class Searcher:
         np.maximum.at(texts, self._owner[found[~is_label]], scores[found[~is_label]])
         of_topic = np.maximum(labels, texts)
         order = np.flatnonzero(of_topic)
-        order = order[np.argsort(-of_topic[order], kind="stable")][:DEPTH]
+        order = order[np.argsort(-of_topic[order], kind="stable")][:WORDS_DEPTH]
 
         def best_passage(topic: int) -> int:
             held = self._of_topic(topic)
             return int(held[np.argmax(scores[held])])
 
-        return _Evidence(dict(zip(order.tolist(), of_topic[order].tolist(), strict=True)), best_passage)
+        evidence = _Evidence(dict(zip(order.tolist(), of_topic[order].tolist(), strict=True)), best_passage)
+        unit = self._lexical.greatest_rarity
+        return evidence, Strength(labels / unit, texts / unit)
 
     def _by_meaning(self, query: str, among: NDArray[np.int64] | None) -> _Evidence | None:
         """Topics by the cosine of their passage nearest to the query; None without an encoder or vectors."""
@@ -284,10 +291,9 @@ class Searcher:
 
     def _hits(self, finding: _Finding, k: int) -> Iterator[Hit]:
         """The best k topics, without further places of a concept that is already among them."""
-        fused = finding.fused()
         told: set[str] = set()
         rank = 0
-        for number in sorted(fused, key=lambda number: (-fused[number], number)):
+        for number in sorted(finding.scores, key=lambda number: (-finding.scores[number], number)):
             topic = self._topics[number]
             if topic.id in told:
                 continue
@@ -297,7 +303,7 @@ class Searcher:
             twins = tuple(twin.id for twin in self._store.twins(topic.id))
             told.update((topic.id, *twins))
             passage, reasons = self._why(number, finding)
-            yield Hit(topic, rank, fused[number], self._passages[passage], reasons, twins)
+            yield Hit(topic, rank, finding.scores[number], self._passages[passage], reasons, twins)
 
     def _why(self, topic: int, finding: _Finding) -> tuple[int, tuple[str, ...]]:
         """The passage that matched best and the reasons: the nearest by meaning, unless only words found the topic."""

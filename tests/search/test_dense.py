@@ -55,3 +55,10 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"no index at all")
     with pytest.raises(IndexUnreadable, match=r"vectors\.faiss cannot be read"):
         DenseIndex.load(path)
+
+
+def test_cosines_of_chosen_passages_are_those_of_the_whole_search() -> None:
+    vectors = np.eye(4, dtype=np.float32)[[2, 0, 1, 3]]
+    query = np.array([0.1, 0.2, 0.3, 0.4], np.float32)
+    found = DenseIndex.build(vectors).cosines(query, np.array([3, 0]))
+    assert found.tolist() == pytest.approx([0.4, 0.3])

@@ -1,0 +1,63 @@
+"""How good a topic is for a query: what its passages say together, by meaning and by words."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+NAME, WHOLE, IN_LABELS, IN_TEXT = np.array([1.0, 1.15, 0.57, 0.13], dtype=np.float32)
+"""Weights of the four parts of a score: cosine of the nearest name, mean cosine of the nearest passages, strength of
+the words in the labels, and in the best text. Only their ratios matter; docs/architecture.md has what was compared."""
+
+NEAREST = 3
+"""Passages whose mean cosine says how near a topic is as a whole; a single one may be near by chance."""
+
+MEANING_OF_SYMBOLS = 0.2
+"""Share that meaning keeps for a query of symbols alone: of "beta_t" the encoder knows little."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """BM25 of each topic (n,): the mean of its labels and its best text, in units of a word that one passage has."""
+
+    labels: NDArray[np.float32]
+    text: NDArray[np.float32]
+
+    def of(self, topics: NDArray[np.int64]) -> "Strength":
+        """The strength of these topics alone."""
+        return Strength(self.labels[topics], self.text[topics])
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """Cosines of each topic (n,): that of its nearest label or alias, and the mean of its NEAREST nearest passages."""
+
+    name: NDArray[np.float32]
+    whole: NDArray[np.float32]
+
+
+def meaning_of(
+    cosines: NDArray[np.float32], groups: NDArray[np.int64], is_name: NDArray[np.bool_], topics: int
+) -> Meaning:
+    """Return the meaning of each topic from the cosines (m,) of its passages.
+
+    `groups` (m,) has the topic of each passage, 0 to `topics` - 1; `is_name` (m,) says which are labels or aliases. A
+    topic with fewer than NEAREST passages is as near as all of them are on average.
+    """
+    name = np.full(topics, -1.0, dtype=np.float32)
+    np.maximum.at(name, groups[is_name], cosines[is_name])
+    order = np.lexsort((-cosines, groups))  # topic by topic, nearest first
+    sizes = np.bincount(groups, minlength=topics)
+    place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    nearest = order[place < NEAREST]
+    sums = np.bincount(groups[nearest], weights=cosines[nearest], minlength=topics)
+    return Meaning(name, (sums / np.minimum(sizes, NEAREST).clip(min=1)).astype(np.float32))
+
+
+def total(meaning: Meaning | None, strength: Strength, only_symbols: bool) -> NDArray[np.float32]:
+    """Return the score (n,) of each topic; without meaning it goes by words alone."""
+    if meaning is None:
+        return np.maximum(strength.labels, strength.text)
+    share = np.float32(MEANING_OF_SYMBOLS if only_symbols else 1.0)
+    by_meaning = NAME * meaning.name + WHOLE * meaning.whole
+    return share * by_meaning + IN_LABELS * strength.labels + IN_TEXT * strength.text
