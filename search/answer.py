@@ -19,7 +19,10 @@ TEXTS: tuple[PassageField, ...] = ("summary", "detail", "misconception")
 """Fields that hold sentences."""
 
 NEARER = 0.05
-"""How much nearer (cosine) a detail or a misconception must be than the summary to lead the answer."""
+"""How much nearer (cosine) a detail or a misconception must be than the summary to be told beside it."""
+
+OF_SUMMARY, OF_PASSAGE = 4, 3
+"""Sentences of the summary when a nearer passage follows it, and of that passage."""
 
 _FORMULA = re.compile(
     r"formula|equation|\bmath|deriv|comput|calculat|symbol|closed form|\bloss\b|objective", re.IGNORECASE
@@ -137,25 +140,28 @@ class Answerer:
     # Explanations
 
     def _explain(self, answer: Answer, ranking: Ranking) -> Answer:
-        """Sentences of the best topic: its nearest passage leads, its summary stands by."""
+        """Sentences of the best topic: its summary, which stands alone, then the passage nearer to the question.
+
+        A passage from the middle of a detail answers more exactly, but says little to who does not know its subject.
+        """
         topic = self._written_place(ranking.hits[0].topic)
         if topic is None:
             return self._unwritten(answer, ranking.hits[0].topic, ranking)
         texts = [(p, near) for p, near in self._searcher.passages_about(answer.question, topic.id) if p.field in TEXTS]
         summary = sentences_of(topic.summary)
-        lead = self._lead(topic, texts) if answer.intent != "definition" else []
-        chosen = [*lead, *summary][:MOST_SENTENCES] if lead else summary[:MOST_SENTENCES]
-        if not lead and answer.intent in ("why", "how", "number"):
-            chosen.extend(self._further(answer, topic, chosen)[: max(0, MOST_SENTENCES - len(chosen))])
-        return self._with_topic(answer, topic, chosen)
+        nearer = self._nearer(topic, texts) if answer.intent != "definition" else []
+        chosen = [*summary[:OF_SUMMARY], *nearer] if nearer else summary
+        if not nearer and answer.intent in ("why", "how", "number"):
+            chosen += self._further(answer, topic, chosen)
+        return self._with_topic(answer, topic, chosen[:MOST_SENTENCES])
 
-    def _lead(self, topic: Topic, texts: Sequence[tuple[Passage, float]]) -> list[str]:
-        """Up to three sentences of a detail or a misconception that is clearly nearer to it than the summary."""
+    def _nearer(self, topic: Topic, texts: Sequence[tuple[Passage, float]]) -> list[str]:
+        """The first sentences of a detail or a misconception that is clearly nearer than the summary."""
         of_summary = next((near for passage, near in texts if passage.field == "summary"), 0.0)
         if not texts or texts[0][0].field == "summary" or texts[0][1] < of_summary + NEARER:
             return []
         text = texts[0][0].text.removeprefix(f"{topic.title}: ")
-        return (sentences_of(text) if texts[0][0].field == "misconception" else prose_of(text))[:3]
+        return (sentences_of(text) if texts[0][0].field == "misconception" else prose_of(text))[:OF_PASSAGE]
 
     def _further(self, answer: Answer, topic: Topic, told: Iterable[str]) -> list[str]:
         """Up to two sentences of the detail that bring words of the question which are not told yet; in their order.

@@ -71,14 +71,14 @@ def plan_path(
 ) -> StudyPath:
     """Return the steps from what is known to the goals, ordered so that each stands on the ones before it.
 
-    Minimal by default: what is needed, and the goals themselves. `thorough` adds the helpful prerequisites and all
-    subtopics of the goals. Of an either-or the alternative is taken that adds the least study time; a topic whose twin
-    is known or already on the path is not asked for again; what a known topic needs counts as known. The walk is
-    depth-first in outline order, which puts a prerequisite shortly before its use. Deterministic.
+    Minimal by default: what is needed, and the goals themselves; of a section as a goal its direct subtopics too, since
+    its own text only introduces them. `thorough` adds the helpful prerequisites and all subtopics of the goals. Of an
+    either-or the alternative is taken that adds the least study time; a topic whose twin is known or already on the
+    path is not asked for again; what a known topic needs counts as known. The walk is depth-first in outline order,
+    which puts a prerequisite shortly before its use. Deterministic.
     Raises TopicNotFound for an unknown id and UnreachableGoal where the prerequisites form a cycle.
     """
-    asked = [topic for goal in goals for topic in (store.subtree(goal) if thorough else [store.topic(goal)])]
-    wanted = dict.fromkeys(topic.id for topic in asked)
+    wanted = dict.fromkeys(topic.id for goal in goals for topic in _asked(store, goal, thorough))
     planner = _Planner(store, _closure_of_known(store, known), frozenset(wanted), thorough)
     for goal in wanted:
         planner.visit(goal)
@@ -93,6 +93,14 @@ def plan_path(
         for number, (topic_id, reasons) in enumerate(planner.reasons_by_step.items(), start=1)
     )
     return StudyPath(tuple(goals), steps, tuple(sorted(known)), thorough)
+
+
+def _asked(store: GraphStore, goal: str, thorough: bool) -> Sequence[Topic]:
+    """The topics that a goal asks for."""
+    if thorough:
+        return store.subtree(goal)
+    topic = store.topic(goal)
+    return [topic, *store.children(goal)] if topic.depth == 0 else [topic]
 
 
 def _closure_of_known(store: GraphStore, known: Collection[str]) -> frozenset[str]:

@@ -48,10 +48,11 @@ def test_every_sentence_is_one_that_its_topic_holds(answerer: Answerer, question
         assert sentence.text in written(TOPICS[sentence.topic])
 
 
-def test_a_detail_that_is_nearer_to_the_question_leads(answerer: Answerer) -> None:
+def test_a_detail_that_is_nearer_to_the_question_follows_the_summary(answerer: Answerer) -> None:
     answer = answerer.ask("how is the lower bound derived from Bayes' rule")
     assert answer.topic == "vae/elbo"
-    assert answer.sentences[0].text.startswith("Start from Bayes' rule, i.e. $p(x)")
+    assert answer.sentences[0].text == "The evidence lower bound is what a VAE maximises in place of the likelihood."
+    assert answer.sentences[3].text.startswith("Start from Bayes' rule, i.e. $p(x)")
 
 
 def test_the_formula_comes_where_it_is_the_point(answerer: Answerer) -> None:

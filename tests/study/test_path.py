@@ -70,9 +70,14 @@ def test_a_step_says_what_needs_it_and_why() -> None:
 
 
 def test_a_thorough_path_adds_helpful_prerequisites_and_the_goals_subtopics() -> None:
-    atlas = atlas_of(["g", "g/x", "h"], Prerequisite("h", "g", "Helps.", strength="helpful"))
-    assert ids(atlas, "g") == ["g"]
-    assert ids(atlas, "g", thorough=True) == ["h", "g", "g/x"]
+    atlas = atlas_of(["s", "s/g", "s/g/x", "h"], Prerequisite("h", "s/g", "Helps.", strength="helpful"))
+    assert ids(atlas, "s/g") == ["s/g"]
+    assert ids(atlas, "s/g", thorough=True) == ["h", "s/g", "s/g/x"]
+
+
+def test_a_section_as_a_goal_asks_for_its_direct_subtopics_and_what_they_need() -> None:
+    atlas = atlas_of(["s", "s/a", "s/a/deep", "s/b", "h"], needs("h", "s/b"))
+    assert ids(atlas, "s") == ["s", "s/a", "h", "s/b"]
 
 
 def test_what_is_known_goes_with_all_that_it_implies() -> None:
