@@ -1,0 +1,31 @@
+"""What a comparison says was measured: the run that it names takes these parameters and prints that metric."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from demos import catalogue, run_demo
+from ingest import read_corpus
+from tests.ingest.folders import ROOT
+
+
+def runs() -> dict[tuple[str, str], set[str]]:
+    """The metrics that comparisons name, by demo and parameters; of demos that are built."""
+    found: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for comparison in read_corpus(ROOT / "corpus").comparisons:
+        for aspect in comparison.aspects:
+            if aspect.measured is not None and aspect.measured.demo in catalogue():
+                params = json.dumps(aspect.measured.params, sort_keys=True)
+                found[aspect.measured.demo, params].add(aspect.measured.metric)
+    return found
+
+
+RUNS = runs()
+
+
+@pytest.mark.parametrize(("demo", "params"), sorted(RUNS), ids=lambda value: value.replace("-", "_"))
+def test_a_measured_aspect_can_be_measured_again(demo: str, params: str, tmp_path: Path) -> None:
+    outcome = run_demo(demo, json.loads(params), cache=tmp_path)
+    assert RUNS[demo, params] <= {metric.name for metric in outcome.result.metrics}
