@@ -245,15 +245,15 @@ class Answerer:
 
     def _sides(self, question: str, ranking: Ranking) -> list[Topic]:
         """The topics that a question sets side by side, where its wording tells; else none."""
-        worded = sides_of(question)
-        if worded is None:
-            return []
-        found = [self._searcher.search(side, k=1) for side in worded]
-        topics = [(each.hits or each.nearest)[0].topic for each in found if each.hits or each.nearest]
         near = {hit.topic.id for hit in ranking.hits}
-        told = [topic for topic, each in zip(topics, found, strict=False) if each.hits or topic.id in near]
-        distinct = {topic.id: topic for topic in told}
-        return list(distinct.values()) if len(distinct) == 2 else []
+        for worded in sides_of(question):
+            found = [self._searcher.search(side, k=1) for side in worded]
+            topics = [(each.hits or each.nearest)[0].topic for each in found if each.hits or each.nearest]
+            told = [topic for topic, each in zip(topics, found, strict=False) if each.hits or topic.id in near]
+            distinct = {topic.id: topic for topic in told}
+            if len(distinct) == 2:
+                return list(distinct.values())
+        return []
 
     def _authored(self, sides: Sequence[Topic], ranking: Ranking) -> Comparison | None:
         """The comparison of both sides (or their twins); else the one with two of the first hits as sides."""
@@ -291,18 +291,34 @@ class Answerer:
     # Prerequisites, lists, demos
 
     def _prerequisites(self, answer: Answer, ranking: Ranking) -> Answer:
-        """Each direct prerequisite of the best topic with its reason; what is needed comes before what helps."""
-        topic = ranking.hits[0].topic
-        edges = self._store.effective_prerequisites(topic.id)
+        """Each direct prerequisite of the best topic with its reason; what is needed comes before what helps.
+
+        Of a concept with several places the canonical one answers, of a section its direct subtopics as well.
+        """
+        topic = self._canonical(ranking.hits[0].topic)
+        holders = [topic, *(self._store.children(topic.id) if topic.depth == 0 else ())]
+        within = f"{topic.id}/"
+        edges = [
+            edge
+            for edge in dict.fromkeys(e for holder in holders for e in self._store.effective_prerequisites(holder.id))
+            if not edge.before.startswith(within)
+        ]
         by_need = sorted(
-            edges, key=lambda edge: (edge.strength != "needed", -len(edge.after))
-        )  # its own, then inherited
+            edges, key=lambda edge: (edge.strength != "needed", edge.after != topic.id, -len(edge.after))
+        )  # its own, then its parts', then inherited
         told = [self._reason(edge) for edge in _each_once(by_need)]
         order = f"The whole order of study: genatlas path {topic.id}"
         if not told:
             note = f"“{topic.title}” needs no other topic of the atlas first, as far as is written. {order}"
             return replace(self._explain(answer, ranking), note=note)
         return replace(answer, topic=topic.id, sentences=tuple(told[:MOST_SENTENCES]), note=order)
+
+    def _canonical(self, topic: Topic) -> Topic:
+        """The place that leads a topic's concept: it is the first twin of every other place."""
+        twins = self._store.twins(topic.id)
+        if not twins or self._store.twins(twins[-1].id)[0] == topic:
+            return topic
+        return twins[0]
 
     def _reason(self, edge: Prerequisite) -> Sentence:
         before = self._store.topic(edge.before)
@@ -325,8 +341,7 @@ class Answerer:
         if topic is None or topic.demo is None:
             return replace(self._explain(answer, ranking), note="No demo shows this.")
         shown = f"{topic.demo.look_at.rstrip('.')}."
-        run = f"To run it: genatlas demo run {topic.demo.demo}"
-        return replace(answer, topic=topic.id, sentences=_cited(topic, [shown]), demo=topic.demo, note=run)
+        return replace(answer, topic=topic.id, sentences=_cited(topic, [shown]), demo=topic.demo)
 
 
 def _cited(topic: Topic, sentences: Iterable[str]) -> tuple[Sentence, ...]:

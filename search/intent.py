@@ -126,19 +126,18 @@ _TRAILER = re.compile(r",? (?:and )?(?:which|where|what|how|when|why|in terms of
 _STANDS_FOR_ANOTHER = frozenset({"it", "they", "them", "these", "each other", "one another", "ones", "others"})
 
 
-def sides_of(question: str) -> tuple[str, str] | None:
-    """Return what a comparison sets side by side, as it is worded; None when the wording does not tell.
+def sides_of(question: str) -> list[tuple[str, str]]:
+    """Return what a comparison sets side by side, as it may be read, likeliest first; none where the wording is silent.
 
-    A noun that both share goes to both: "zero-shot and few-shot prompting" are "zero-shot prompting" and "few-shot
-    prompting".
+    A noun that both may share goes to both, then to one: "zero-shot and few-shot prompting" are "zero-shot prompting"
+    and "few-shot prompting", but "LoRA and full fine-tuning" are better read as they stand.
     """
     first = sentences_of(question)[0].rstrip("?.! ")
     match = next((found for pattern in _SIDES if (found := pattern.search(first))), None)
     if match is None:
-        return None
+        return []
     one, other = (_LEAD_IN.sub("", _TRAILER.sub("", match[side])).strip(" ,") for side in ("a", "b"))
     if not one or not other or {one.casefold(), other.casefold()} & _STANDS_FOR_ANOTHER:
-        return None
-    if " " not in one and " " in other:
-        one = f"{one} {other.rsplit(' ', 1)[-1]}"
-    return one, other
+        return []
+    shared = [(f"{one} {other.rsplit(' ', 1)[-1]}", other)] if " " not in one and " " in other else []
+    return [*shared, (one, other)]

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-NAME, WHOLE, IN_LABELS, IN_TEXT = np.array([1.0, 1.15, 0.57, 0.13], dtype=np.float32)
-"""Weights of the four parts of a score: cosine of the nearest name, mean cosine of the nearest passages, strength of
-the words in the labels, and in the best text. Only their ratios matter; docs/architecture.md has what was compared."""
+NAME, BEST, WHOLE, IN_LABELS, IN_TEXT = np.array([0.5, 1.0, 1.0, 0.7, 0.15], dtype=np.float32)
+"""Weights of the parts of a score: cosine of the nearest name and of the nearest passage, mean cosine of the nearest
+passages, strength of the words in the labels, and in the best text. Only their ratios matter; docs/architecture.md has
+what was compared."""
 
 NEAREST = 3
 """Passages whose mean cosine says how near a topic is as a whole; a single one may be near by chance."""
@@ -30,9 +31,10 @@ class Strength:
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """Cosines of each topic (n,): that of its nearest label or alias, and the mean of its NEAREST nearest passages."""
+    """Cosines of each topic (n,): its nearest label or alias, its nearest passage, and the mean of its NEAREST."""
 
     name: NDArray[np.float32]
+    best: NDArray[np.float32]
     whole: NDArray[np.float32]
 
 
@@ -44,14 +46,15 @@ def meaning_of(
     `groups` (m,) has the topic of each passage, 0 to `topics` - 1; `is_name` (m,) says which are labels or aliases. A
     topic with fewer than NEAREST passages is as near as all of them are on average.
     """
-    name = np.full(topics, -1.0, dtype=np.float32)
+    name, best = (np.full(topics, -1.0, dtype=np.float32) for _ in range(2))
     np.maximum.at(name, groups[is_name], cosines[is_name])
+    np.maximum.at(best, groups, cosines)
     order = np.lexsort((-cosines, groups))  # topic by topic, nearest first
     sizes = np.bincount(groups, minlength=topics)
     place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     nearest = order[place < NEAREST]
     sums = np.bincount(groups[nearest], weights=cosines[nearest], minlength=topics)
-    return Meaning(name, (sums / np.minimum(sizes, NEAREST).clip(min=1)).astype(np.float32))
+    return Meaning(name, best, (sums / np.minimum(sizes, NEAREST).clip(min=1)).astype(np.float32))
 
 
 def total(meaning: Meaning | None, strength: Strength, only_symbols: bool) -> NDArray[np.float32]:
@@ -59,5 +62,5 @@ def total(meaning: Meaning | None, strength: Strength, only_symbols: bool) -> ND
     if meaning is None:
         return np.maximum(strength.labels, strength.text)
     share = np.float32(MEANING_OF_SYMBOLS if only_symbols else 1.0)
-    by_meaning = NAME * meaning.name + WHOLE * meaning.whole
+    by_meaning = NAME * meaning.name + BEST * meaning.best + WHOLE * meaning.whole
     return share * by_meaning + IN_LABELS * strength.labels + IN_TEXT * strength.text

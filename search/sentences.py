@@ -14,6 +14,7 @@ _ABBREVIATION = re.compile(
 _OPENS = re.compile(r"[^a-z]|[a-z](?![a-z])")
 """How a sentence may begin: with anything but a small letter, or with a variable ("z is drawn …")."""
 
+_ENDED = re.compile(r"(?:[.?!…;]|\$)[\"”’')\]*_]*$")
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _HEAD = re.compile(r"^\*\*[^*]+[.:?!]\*\*|^\*\*[^*]+\*\*$")
 _MARKER = re.compile(r"^\s*(?:[-*+]|\d+[.)])\s+|^#+\s*", re.MULTILINE)
@@ -44,7 +45,8 @@ def sentences_of(text: str) -> list[str]:
 def prose_of(markdown: str) -> list[str]:
     """Return the sentences of a Markdown text: paragraphs, list items and the display math that they lead up to.
 
-    Code blocks, tables and run-in heads are left out, and so is a sentence that leads up to one of them with a colon.
+    Code blocks, tables and heads are left out, and so is a sentence that leads up to one of them with a colon: what
+    does not end as a sentence does is none.
     """
     found: list[str] = []
     for block in re.split(r"\n\s*\n", _FENCE.sub("\n\n", markdown)):
@@ -56,7 +58,7 @@ def prose_of(markdown: str) -> list[str]:
                 found[-1] += f" {' '.join(item.split())}"
             elif not is_math:
                 found.extend(sentences_of(_HEAD.sub("", item.strip()).replace("**", "")))
-    return [sentence for sentence in found if sentence[-1] not in ":," and len(sentence.split()) > 2]
+    return [sentence for sentence in found if _ENDED.search(sentence) and len(sentence.split()) > 2]
 
 
 def _items(lines: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from graph import AtlasError, Level
+from graph import AtlasError, DemoLink, Level
 from search import Answer, Filters, Ranking
 from service import Service, open_service, wire
 from ui.terminal import AsJson, breadcrumb, console, note, plain, print_json, print_json_line
@@ -102,7 +102,7 @@ def _print_answer(service: Service, answer: Answer) -> None:
             table.add_row(plain(row.aspect), *map(plain, row.values))
         out.print(table)
     if answer.demo is not None:
-        out.print(f"\n[bold]Demo[/bold]  genatlas demo run {answer.demo.demo} — {plain(answer.demo.look_at)}")
+        out.print(f"\n[bold]Demo[/bold]  {_command(service, answer.demo)} — {plain(answer.demo.look_at)}")
     if answer.note:
         out.print(f"\n{plain(answer.note)}")
     out.print()
@@ -114,6 +114,14 @@ def _print_answer(service: Service, answer: Answer) -> None:
     for heading, ids in (("Nearest", answer.nearest), ("See also", answer.related)):
         if ids:
             out.print(f"[dim]{heading}: {plain(', '.join(service.store.topic(each).title for each in ids))}[/dim]")
+
+
+def _command(service: Service, link: DemoLink) -> str:
+    """How to run a topic's demo, or that it is still to come."""
+    if not service.demo(link.demo).ready:
+        return f"{link.demo} (coming)"
+    params = "".join(f" --param {name}={value}" for name, value in link.params.items())
+    return plain(f"genatlas demo run {link.demo}{params}")
 
 
 class LineUnreadable(AtlasError):

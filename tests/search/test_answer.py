@@ -3,7 +3,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from graph import NetworkXStore, Topic
+from graph import ConceptGroup, NetworkXStore, Prerequisite, Topic
 from search import Answer, Answerer, EmptyQuery, LexicalIndex, Searcher, passages_of
 from search.answer import MOST_SENTENCES
 from search.dense import DenseIndex
@@ -102,7 +102,7 @@ def test_a_demo_says_what_to_look_at(answerer: Answerer) -> None:
     assert answer.demo is not None
     assert answer.demo.demo == "gan-mode-collapse"
     assert answer.text == "Count the modes that survive."
-    assert answer.note == "To run it: genatlas demo run gan-mode-collapse"
+    assert answer.note == ""
 
 
 def test_a_foreign_question_is_declined(answerer: Answerer) -> None:
@@ -158,3 +158,24 @@ def test_an_answer_is_plain_data(answerer: Answerer, question: str) -> None:
 def test_an_empty_question_is_refused(answerer: Answerer) -> None:
     with pytest.raises(EmptyQuery):
         answerer.ask("  ")
+
+
+def test_what_a_section_needs_is_what_its_parts_need_from_outside(parts: Parts) -> None:
+    outside = Prerequisite("vae/elbo", "gan/evaluation", "Compares with a likelihood.")
+    inside = Prerequisite("gan/challenges", "gan/evaluation", "Failures are what is measured.")
+    store = NetworkXStore(replace(ATLAS, prerequisites=(*ATLAS.prerequisites, outside, inside)))
+    searcher = Searcher(store, parts.encoder, parts.passages, parts.dense, parts.lexical)
+    answer = Answerer(store, searcher).ask("what do I need to know before generative adversarial networks")
+    assert answer.topic == "gan"
+    assert [sentence.text for sentence in answer.sentences] == ["Evidence Lower Bound: Compares with a likelihood."]
+
+
+def test_prerequisites_are_those_of_the_place_that_leads_its_concept(parts: Parts) -> None:
+    leading = ConceptGroup(("diffusion/forward", "gan/challenges/mode-collapse"))
+    edge = Prerequisite("vae/latent", "diffusion/forward", "It starts from one.")
+    store = NetworkXStore(replace(ATLAS, prerequisites=(edge,), concepts=(leading,)))
+    searcher = Searcher(store, parts.encoder, parts.passages, parts.dense, parts.lexical)
+    for question in ("prerequisites of mode collapse", "prerequisites of the forward process"):
+        answer = Answerer(store, searcher).ask(question)
+        assert answer.topic == "diffusion/forward"
+        assert [sentence.text for sentence in answer.sentences] == ["Latent Vector: It starts from one."]

@@ -49,14 +49,14 @@ def test_the_subject_is_what_is_left(question: str, subject: str) -> None:
 @pytest.mark.parametrize(
     ("question", "sides"),
     [
-        ("What is the difference between a flow and an autoencoder?", ("flow", "autoencoder")),
-        ("Compare flows with autoencoders. Which one is faster?", ("flows", "autoencoders")),
-        ("flows vs. autoencoders", ("flows", "autoencoders")),
-        ("soft and hard attention", ("soft attention", "hard attention")),
-        ("How do flows differ from autoencoders?", ("flows", "autoencoders")),
-        ("How do these differ from each other?", None),
-        ("flows", None),
+        ("What is the difference between a flow and an autoencoder?", [("flow", "autoencoder")]),
+        ("Compare flows with autoencoders. Which one is faster?", [("flows", "autoencoders")]),
+        ("flows vs. autoencoders", [("flows", "autoencoders")]),
+        ("soft and hard attention", [("soft attention", "hard attention"), ("soft", "hard attention")]),
+        ("How do flows differ from autoencoders?", [("flows", "autoencoders")]),
+        ("How do these differ from each other?", []),
+        ("flows", []),
     ],
 )
-def test_the_wording_tells_the_sides_of_a_comparison(question: str, sides: tuple[str, str] | None) -> None:
+def test_the_wording_tells_the_sides_of_a_comparison(question: str, sides: list[tuple[str, str]]) -> None:
     assert sides_of(question) == sides

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.scoring import IN_LABELS, IN_TEXT, NAME, WHOLE, Strength, meaning_of, total
+from search.scoring import BEST, IN_LABELS, IN_TEXT, NAME, WHOLE, Strength, meaning_of, total
 
 
 def array(*values: float) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
@@ -14,12 +14,13 @@ def strength(labels: float, text: float) -> Strength:
     return Strength(array(labels), array(text))
 
 
-def test_a_topic_is_as_near_as_its_nearest_name_and_its_three_nearest_passages() -> None:
+def test_a_topic_is_as_near_as_its_nearest_name_its_nearest_passage_and_three_of_them() -> None:
     cosines = array(0.9, 0.2, 0.6, 0.3, 0.8, 0.5)
     groups = np.array([0, 0, 0, 1, 0, 1])
     is_name = np.array([False, True, True, True, False, False])
     meaning = meaning_of(cosines, groups, is_name, 2)
     assert meaning.name == pytest.approx([0.6, 0.3])
+    assert meaning.best == pytest.approx([0.9, 0.5])
     assert meaning.whole == pytest.approx([(0.9 + 0.8 + 0.6) / 3, (0.3 + 0.5) / 2])
 
 
@@ -38,9 +39,9 @@ def test_the_order_of_passages_makes_no_difference(rows: list[tuple[int, float, 
     assert of(turned)[1] == pytest.approx(of(rows)[1], abs=1e-6)
 
 
-def test_the_score_adds_its_four_weighted_parts() -> None:
+def test_the_score_adds_its_weighted_parts() -> None:
     meaning = meaning_of(array(0.5), np.array([0]), np.array([True]), 1)
-    expected = NAME * 0.5 + WHOLE * 0.5 + IN_LABELS * 2 + IN_TEXT * 3
+    expected = NAME * 0.5 + BEST * 0.5 + WHOLE * 0.5 + IN_LABELS * 2 + IN_TEXT * 3
     assert total(meaning, strength(2, 3), only_symbols=False) == pytest.approx([expected])
 
 

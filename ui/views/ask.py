@@ -7,7 +7,7 @@ from search import Answer, Hit, Ranking
 from service import Service, wire
 from ui.layout import Node, neighbourhood_nodes
 from ui.links import query
-from ui.session import guarded, label_of, loading, service, topic_labels
+from ui.session import guarded, is_ready, label_of, loading, service, topic_labels
 from ui.widgets.graphview import graph
 from ui.widgets.plain import cell, excerpt, plain, prose, quoted, table
 
@@ -66,9 +66,10 @@ def answer_card(atlas: Service, answer: Answer) -> None:
                 query_params=query("path", answer.topic),
             )
         if answer.demo is not None and answer.topic is not None:
+            seen = "See it run" if is_ready(answer.demo.demo) else "Its demo is still to come"
             st.page_link(
                 "views/demo.py",
-                label=f"See it run: {prose(answer.demo.look_at)}",
+                label=f"{seen}: {prose(answer.demo.look_at)}",
                 icon=":material/play_circle:",
                 query_params=query("demo", answer.topic),
             )
