@@ -79,6 +79,11 @@ class NetworkXStore:
         group = self._group_of.get(topic_id)
         return () if group is None else tuple(self._topics[other] for other in group.topics if other != topic_id)
 
+    def canonical(self, topic_id: str) -> Topic:
+        topic = self.topic(topic_id)
+        group = self._group_of.get(topic_id)
+        return topic if group is None else self._topics[group.canonical]
+
     def demos(self) -> Sequence[Demo]:
         return tuple(sorted(self.atlas.demos, key=lambda demo: demo.id))
 

@@ -54,6 +54,10 @@ class GraphStore(Protocol):
         """The other places of the topic's concept, the canonical one first; empty for a topic without twins."""
         ...
 
+    def canonical(self, topic_id: str) -> Topic:
+        """The place that leads the topic's concept; the topic itself where it is the only one."""
+        ...
+
     def demos(self) -> Sequence[Demo]:
         """All demos that the corpus names, by id."""
         ...

@@ -295,7 +295,7 @@ class Answerer:
 
         Of a concept with several places the canonical one answers, of a section its direct subtopics as well.
         """
-        topic = self._canonical(ranking.hits[0].topic)
+        topic = self._store.canonical(ranking.hits[0].topic.id)
         holders = [topic, *(self._store.children(topic.id) if topic.depth == 0 else ())]
         within = f"{topic.id}/"
         edges = [
@@ -312,13 +312,6 @@ class Answerer:
             note = f"“{topic.title}” needs no other topic of the atlas first, as far as is written. {order}"
             return replace(self._explain(answer, ranking), note=note)
         return replace(answer, topic=topic.id, sentences=tuple(told[:MOST_SENTENCES]), note=order)
-
-    def _canonical(self, topic: Topic) -> Topic:
-        """The place that leads a topic's concept: it is the first twin of every other place."""
-        twins = self._store.twins(topic.id)
-        if not twins or self._store.twins(twins[-1].id)[0] == topic:
-            return topic
-        return twins[0]
 
     def _reason(self, edge: Prerequisite) -> Sentence:
         before = self._store.topic(edge.before)

@@ -53,6 +53,11 @@ class GraphStoreContract:
         assert [topic.id for topic in store.twins("transport/distance")] == ["gan/wgan/clipping"]
         assert list(store.twins("gan")) == []
 
+    def test_the_canonical_place_leads_its_concept(self, store: GraphStore) -> None:
+        assert store.canonical("gan/wgan/clipping").id == "transport/distance"
+        assert store.canonical("transport/distance").id == "transport/distance"
+        assert store.canonical("gan").id == "gan"
+
     def test_demos_come_by_id_with_the_topics_they_serve(self, store: GraphStore) -> None:
         assert [demo.id for demo in store.demos()] == ["aaa", "gan-demo"]
         assert [topic.id for topic in store.demonstrated_by("gan-demo")] == ["gan/dcgan", "gan/wgan"]
@@ -72,6 +77,7 @@ class GraphStoreContract:
             store.dependents,
             store.comparisons,
             store.twins,
+            store.canonical,
         ]
         for question in questions:
             with pytest.raises(TopicNotFound) as caught:
