@@ -1,6 +1,7 @@
 """`genatlas build`: corpus → atlas → passages → vectors and indexes → a snapshot that serves."""
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +127,11 @@ def build(
         new = sorted(
             {*examples, *(passage.text for passage in passages)} - known.keys(), key=lambda text: (len(text), text)
         )
-        fresh = dict(zip(new, _encoded(Encoder(model, "fp32"), new, progress), strict=True)) if new else {}
+        fresh = (
+            dict(zip(new, _encoded(Encoder(model, "fp32", threads=os.cpu_count() or 1), new, progress), strict=True))
+            if new
+            else {}
+        )
         vector_of = known | fresh
         vectors = np.stack([vector_of[passage.text] for passage in passages])
         boundary = np.array([vector_of[text] for text in examples], np.float32).reshape(-1, vectors.shape[1])

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -22,22 +22,26 @@ def built_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = shared / "built-home"
     with FileLock(shared / "built-home.lock"):
         if not (home / "current").exists():
-            run_genatlas("build", home=home).check_returncode()
+            run_genatlas("build", home=home, timeout_s=1500).check_returncode()
     return home
 
 
 def run_genatlas(
-    *arguments: str, home: Path, cwd: Path | None = None, **environment: str
+    *arguments: str,
+    home: Path,
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    timeout_s: float = 300,
 ) -> "subprocess.CompletedProcess[str]":
     """Run the command line in a process of its own, with this home and no other setting of the machine's."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GENATLAS_")}
     return subprocess.run(
         [sys.executable, "-m", "ui.cli", *arguments],
-        env=clean | {"GENATLAS_HOME": str(home), "PYTHONPATH": str(ROOT)} | environment,
+        env=clean | {"GENATLAS_HOME": str(home), "PYTHONPATH": str(ROOT)} | dict(environment or {}),
         cwd=cwd or home.parent,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout_s,
         check=False,
     )
 
@@ -47,6 +51,6 @@ def genatlas(built_home: Path) -> Genatlas:
     """The command line over the shipped atlas."""
 
     def run(*arguments: str, home: Path = built_home, **environment: str) -> "subprocess.CompletedProcess[str]":
-        return run_genatlas(*arguments, home=home, cwd=None, **environment)
+        return run_genatlas(*arguments, home=home, environment=environment)
 
     return run
