@@ -171,9 +171,22 @@ class _Planner:
         if topic_id in self._known or topic_id in self.reasons_by_step:
             return topic_id
         for twin in self._store.twins(topic_id):
-            if twin.id in self.reasons_by_step or (twin.id in self._goals and twin.id not in self._underway):
+            if twin.id in self.reasons_by_step or (twin.id in self._goals and not self._leads_back(twin.id)):
                 return twin.id
         return topic_id
+
+    def _leads_back(self, topic_id: str) -> bool:
+        """Whether a topic is, or needs in the end, one that is underway: then another place of its concept must do."""
+        seen: set[str] = set()
+        open_ids = [topic_id]
+        while open_ids:
+            each = open_ids.pop()
+            if each in self._underway:
+                return True
+            if each not in seen and each not in self.reasons_by_step:
+                seen.add(each)
+                open_ids.extend(edge.before for edge in self._store.effective_prerequisites(each))
+        return False
 
     def _cost(self, topic_id: str) -> int:
         """Minutes that learning the topic would add to the path as it stands; an unwritten estimate counts 10."""

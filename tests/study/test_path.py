@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -145,3 +147,13 @@ def test_a_reason_that_an_ancestor_hands_down_is_told_once_with_the_steps_it_ser
     first = plan_path(store, ["gan/c"]).steps[0]
     assert first.topic.id == "maths"
     assert first.told_once(store) == [("A and 2 more steps", "gan uses maths.")]
+
+
+def test_a_goal_that_needs_the_topic_underway_does_not_stand_for_its_twin() -> None:
+    atlas = atlas_of(
+        ["a", "a/score", "a/other", "b"],
+        needs("b", "a/score"),
+        needs("a/score", "a/other"),
+    )
+    atlas = replace(atlas, concepts=(ConceptGroup(("b", "a/other")),))
+    assert ids(atlas, "a", thorough=True) == ["a", "b", "a/score", "a/other"]
