@@ -1,8 +1,8 @@
 """Topics found by words and by meaning. Loads neither the encoder nor FAISS: `service` imports those by module."""
 
 from search.answer import Answer, Answerer, AspectRow, AspectTable, Sentence
-from search.boundary import Boundary, Example, examples_of
 from search.errors import EmptyQuery, IndexUnreadable, ModelUnavailable, QueryRefused, QueryTooLong
+from search.examples import Example, Examples, boundary_examples, comparison_examples
 from search.filters import Filters
 from search.intent import Intent
 from search.lexical import LexicalIndex
@@ -14,9 +14,9 @@ __all__ = [
     "Answerer",
     "AspectRow",
     "AspectTable",
-    "Boundary",
     "EmptyQuery",
     "Example",
+    "Examples",
     "Filters",
     "Hit",
     "IndexUnreadable",
@@ -31,6 +31,7 @@ __all__ = [
     "Ranking",
     "Searcher",
     "Sentence",
-    "examples_of",
+    "boundary_examples",
+    "comparison_examples",
     "passages_of",
 ]

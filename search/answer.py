@@ -7,13 +7,19 @@ from dataclasses import dataclass, replace
 from graph import Comparison, DemoLink, GraphStore, Prerequisite, Topic
 from search.intent import Intent, intent_of, sides_of, subject_of
 from search.passages import Passage, PassageField
-from search.searcher import Hit, Ranking, Searcher
+from search.searcher import ENOUGH, Hit, Ranking, Searcher
 from search.sentences import prose_of, sentences_of
 from search.words import words_of, words_of_query
 
 MOST_SENTENCES = 6
 RELATED = 5
 MOST_RANKED = 10
+
+SAME_QUESTION = 0.65
+"""Cosine from which a question asks for the comparison of another question."""
+
+SLACK = 0.1
+"""Evidence that one side of a comparison may lack: the question as a whole is at home."""
 
 TEXTS: tuple[PassageField, ...] = ("summary", "detail", "misconception")
 """Fields that hold sentences."""
@@ -227,7 +233,7 @@ class Answerer:
         answer = replace(
             answer, ranked=tuple(dict.fromkeys([*(side.id for side in sides), *answer.ranked]))[:MOST_RANKED]
         )
-        if comparison := self._authored(sides, ranking):
+        if comparison := self._authored(answer.question, sides, ranking):
             return self._tabulated(answer, comparison)
         if len(sides) < 2:
             return self._explain(answer, ranking)
@@ -249,20 +255,27 @@ class Answerer:
         for worded in sides_of(question):
             found = [self._searcher.search(side, k=1) for side in worded]
             topics = [(each.hits or each.nearest)[0].topic for each in found if each.hits or each.nearest]
-            told = [topic for topic, each in zip(topics, found, strict=False) if each.hits or topic.id in near]
+            told = [
+                topic
+                for topic, each in zip(topics, found, strict=False)
+                if each.hits or topic.id in near or each.evidence >= ENOUGH - SLACK
+            ]
             distinct = {topic.id: topic for topic in told}
             if len(distinct) == 2:
                 return list(distinct.values())
         return []
 
-    def _authored(self, sides: Sequence[Topic], ranking: Ranking) -> Comparison | None:
-        """The comparison of both sides (or their twins); else the one with two of the first hits as sides."""
+    def _authored(self, question: str, sides: Sequence[Topic], ranking: Ranking) -> Comparison | None:
+        """The comparison of both sides (or their twins), else that whose own question is near, else of two first hits."""
         if len(sides) == 2:
             one, other = (self._places(side.id) for side in sides)
             for place in sorted(one):
                 for comparison in self._store.comparisons(place):
                     if one & {*comparison.between} and other & {*comparison.between}:
                         return comparison
+        near = self._searcher.nearest_comparison(question)
+        if near is not None and near[1] >= SAME_QUESTION:
+            return next(each for each in self._store.all_comparisons() if each.id == near[0])
         hits: Sequence[Hit] = ranking.hits[:5]
         first = [self._places(hit.topic.id) for hit in hits]
         for places in first[:2]:

@@ -101,9 +101,14 @@ def _rule_for(question: str) -> Rule | None:
 
 
 _SIDES = (
+    re.compile(
+        r"\bwhat (?:is|are) (?P<a>.+?),? ?and how (?:does|do|is|are) (?:it|they) (?:differ|different|compare)\w*"
+        r" (?:from|to|with) (?P<b>.+)",
+        re.IGNORECASE,
+    ),
     re.compile(r"\bdifferences? between (?P<a>.+?),? and (?P<b>.+)", re.IGNORECASE),
     re.compile(
-        r"\b(?:compare|contrast|and contrast) (?P<a>.+?),? (?:and|with|to|against|vs\.?|versus) (?P<b>.+)",
+        r"\b(?:compare and contrast|compare|contrast) (?P<a>.+?),? (?:and|with|to|against|vs\.?|versus) (?P<b>.+)",
         re.IGNORECASE,
     ),
     re.compile(r"\bhow (?:do|does|are|is) (?P<a>.+?) differ(?:ent)?(?: from| to)? (?P<b>.+)", re.IGNORECASE),
@@ -136,8 +141,8 @@ def sides_of(question: str) -> list[tuple[str, str]]:
     match = next((found for pattern in _SIDES if (found := pattern.search(first))), None)
     if match is None:
         return []
-    one, other = (_LEAD_IN.sub("", _TRAILER.sub("", match[side])).strip(" ,") for side in ("a", "b"))
+    one, other = (_TRAILER.sub("", _LEAD_IN.sub("", match[side])).strip(" ,") for side in ("a", "b"))
     if not one or not other or {one.casefold(), other.casefold()} & _STANDS_FOR_ANOTHER:
         return []
-    shared = [(f"{one} {other.rsplit(' ', 1)[-1]}", other)] if " " not in one and " " in other else []
+    shared = [(f"{one} {other.split(' ', 1)[1]}", other)] if " " not in one and " " in other else []
     return [*shared, (one, other)]

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graph import GraphStore, Topic
-from search.boundary import Boundary
 from search.errors import EmptyQuery, QueryTooLong
+from search.examples import NO_EXAMPLES, Examples
 from search.filters import Filters
 from search.lexical import LexicalIndex
 from search.passages import LABELS, Passage
@@ -133,7 +133,8 @@ class Searcher:
     """Searches one atlas. Safe to share between threads.
 
     `passages` are those that both indexes were built from, in their order. Without `encoder` or `dense` it searches by
-    words alone, and each Ranking says so. `boundary` are the fields beside the atlas; without it, it knows of none.
+    words alone, and each Ranking says so. `boundary` are examples of the fields beside the atlas, `comparisons` those of
+    its comparisons.
     """
 
     def __init__(
@@ -143,7 +144,8 @@ class Searcher:
         passages: Sequence[Passage],
         dense: "DenseIndex | None",
         lexical: LexicalIndex,
-        boundary: Boundary | None = None,
+        boundary: Examples = NO_EXAMPLES,
+        comparisons: Examples = NO_EXAMPLES,
     ) -> None:
         sizes = {len(passages), len(lexical), len(passages) if dense is None else len(dense)}
         if len(sizes) > 1:
@@ -154,7 +156,8 @@ class Searcher:
         self._dense = dense
         self._lexical = lexical
         self._passages = passages
-        self._boundary = boundary or Boundary((), np.zeros((0, 0), np.float32))
+        self._boundary = boundary
+        self._comparisons = comparisons
         self._vector = lru_cache(RECENT_QUERIES)(self._encode)
         self._number = {topic.id: number for number, topic in enumerate(self._topics)}
         self._owner = np.array([self._number[passage.topic] for passage in passages], dtype=np.int64)  # topic numbers
@@ -197,6 +200,10 @@ class Searcher:
             return [(self._passages[n], cosine) for n, cosine in zip(numbers[0], cosines[0].tolist(), strict=True)]
         scores = self._lexical.scores(_forms(words_of_query(query)))
         return [(self._passages[n], float(scores[n])) for n in among[np.argsort(-scores[among], kind="stable")]]
+
+    def nearest_comparison(self, question: str) -> tuple[str, float] | None:
+        """Return the id of the comparison whose question is nearest, and its cosine; None without any or an encoder."""
+        return None if self._encoder is None else self._comparisons.nearest(self._vector(question)[0])
 
     # Finding
 

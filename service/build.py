@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from graph import Atlas, AtlasError, from_graphml, from_json
 from ingest import atlas_of_outline, read_corpus, read_outline
-from search import examples_of, passages_of
+from search import boundary_examples, comparison_examples, passages_of
 from service.contents import read_atlas, read_passages, write_contents
 from service.model import MODEL, prepare_model
 from service.settings import Settings
@@ -123,27 +123,21 @@ def build(
         from search.encoder import Encoder
 
         known = {} if previous is None or previous.manifest.model != MODEL else _vectors_by_text(previous)
-        examples = [example.text for example in examples_of(atlas)]
-        new = sorted(
-            {*examples, *(passage.text for passage in passages)} - known.keys(), key=lambda text: (len(text), text)
-        )
-        fresh = (
-            dict(zip(new, _encoded(Encoder(model, "fp32", threads=os.cpu_count() or 1), new, progress), strict=True))
-            if new
-            else {}
-        )
+        examples = [*boundary_examples(atlas), *comparison_examples(atlas)]
+        texts = {*(passage.text for passage in passages), *(example.text for example in examples)}
+        new = sorted(texts - known.keys(), key=lambda text: (len(text), text))
+        encoder = Encoder(model, "fp32", threads=os.cpu_count() or 1)
+        fresh = dict(zip(new, _encoded(encoder, new, progress), strict=True)) if new else {}
         vector_of = known | fresh
-        vectors = np.stack([vector_of[passage.text] for passage in passages])
-        boundary = np.array([vector_of[text] for text in examples], np.float32).reshape(-1, vectors.shape[1])
         progress("Writing the snapshot", 0.0)
         counts = _counts(atlas) | {"passages": len(passages)}
         snapshot = write_snapshot(
             settings.home,
             snapshot_id,
             MODEL,
-            int(vectors.shape[1]),
+            encoder.dimension,
             counts,
-            lambda folder: write_contents(folder, atlas, passages, vectors, boundary),
+            lambda folder: write_contents(folder, atlas, passages, vector_of),
         )
         lost = () if previous is None else _lost_text(previous, atlas)
         return BuildReport(
@@ -173,10 +167,14 @@ def _encoded(encoder: "Encoder", texts: Sequence[str], progress: Progress) -> li
 def _vectors_by_text(snapshot: Snapshot) -> dict[str, NDArray[np.float32]]:
     from search.dense import DenseIndex
 
-    folder = snapshot.verified("atlas.json", "boundary.npy", "passages.json", "vectors.faiss")
-    texts = [passage.text for passage in read_passages(folder)] + [e.text for e in examples_of(read_atlas(folder))]
-    vectors = (*DenseIndex.load(folder / "vectors.faiss").vectors(), *np.load(folder / "boundary.npy"))
-    return dict(zip(texts, vectors, strict=True))
+    folder = snapshot.verified("atlas.json", "boundary.npy", "comparisons.npy", "passages.json", "vectors.faiss")
+    atlas = read_atlas(folder)
+    texts = [passage.text for passage in read_passages(folder)]
+    texts += [example.text for example in (*boundary_examples(atlas), *comparison_examples(atlas))]
+    examples = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("boundary", "comparisons"))
+    vectors = [DenseIndex.load(folder / "vectors.faiss").vectors(), *examples]
+    rows = [row for part in vectors for row in part]
+    return dict(zip(texts, rows, strict=True))
 
 
 def _counts(atlas: Atlas) -> dict[str, int]:

@@ -2,19 +2,20 @@
 
 atlas.json       the atlas
 boundary.npy     one vector for each example of a neighbouring field
+comparisons.npy  one vector for each example of a comparison
 passages.json    its passages, in the order of their vectors
 vectors.faiss    one vector a passage
 lexical/         the lexical index
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from graph import Atlas
-from search import Boundary, Passage, examples_of
+from search import Examples, Passage, boundary_examples, comparison_examples
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,13 +26,9 @@ def write_contents(
     folder: Path,
     atlas: Atlas,
     passages: Sequence[Passage],
-    vectors: "NDArray[np.float32]",
-    boundary: "NDArray[np.float32]",
+    vector_of: "Mapping[str, NDArray[np.float32]]",
 ) -> None:
-    """Write a snapshot's files into an empty folder. vectors is (n, d), one row a passage, unit length.
-
-    boundary is (m, d), one row for each of `examples_of(atlas)`.
-    """
+    """Write a snapshot's files into an empty folder. vector_of has the unit vector (d,) of every text."""
     import numpy as np
 
     from search.dense import DenseIndex
@@ -39,7 +36,10 @@ def write_contents(
 
     (folder / "atlas.json").write_bytes(msgspec.json.encode(atlas))
     (folder / "passages.json").write_bytes(msgspec.json.encode(passages))
-    np.save(folder / "boundary.npy", boundary, allow_pickle=False)
+    for name, examples in (("boundary", boundary_examples(atlas)), ("comparisons", comparison_examples(atlas))):
+        rows = np.array([vector_of[example.text] for example in examples], np.float32)
+        np.save(folder / f"{name}.npy", rows, allow_pickle=False)
+    vectors = np.stack([vector_of[passage.text] for passage in passages])
     DenseIndex.build(vectors).save(folder / "vectors.faiss")
     LexicalIndex.build([passage.text for passage in passages]).save(folder / "lexical")
 
@@ -54,8 +54,9 @@ def read_passages(folder: Path) -> tuple[Passage, ...]:
     return msgspec.json.decode((folder / "passages.json").read_bytes(), type=tuple[Passage, ...])
 
 
-def read_boundary(folder: Path) -> Boundary:
-    """The neighbouring fields of a snapshot's folder."""
+def read_examples(folder: Path, atlas: Atlas) -> tuple[Examples, Examples]:
+    """The examples of neighbouring fields and those of comparisons of a snapshot's folder, which holds this atlas."""
     import numpy as np
 
-    return Boundary(examples_of(read_atlas(folder)), np.load(folder / "boundary.npy", allow_pickle=False))
+    boundary, comparisons = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("boundary", "comparisons"))
+    return Examples(boundary_examples(atlas), boundary), Examples(comparison_examples(atlas), comparisons)

@@ -24,7 +24,7 @@ from graph import (
     to_json,
 )
 from search import Answer, Answerer, Filters, ModelUnavailable, Ranking, Searcher
-from service.contents import read_atlas, read_boundary, read_passages
+from service.contents import read_atlas, read_examples, read_passages
 from service.settings import Settings
 from service.snapshot import Snapshot, open_current
 from study import StudyPath, plan_path
@@ -83,7 +83,10 @@ class Service:
         from search.lexical import LexicalIndex
         from service.model import verified_model
 
-        folder = self.snapshot.verified("atlas.json", "boundary.npy", "passages.json", "vectors.faiss", "lexical")
+        folder = self.snapshot.verified(
+            "atlas.json", "boundary.npy", "comparisons.npy", "passages.json", "vectors.faiss", "lexical"
+        )
+        boundary, comparisons = read_examples(folder, read_atlas(folder))
         precision = self.settings.precision
         try:
             encoder = Encoder(verified_model(self.settings.home, FILES[precision], FILES["tokenizer"]), precision)
@@ -95,7 +98,8 @@ class Service:
             read_passages(folder),
             DenseIndex.load(folder / "vectors.faiss"),
             LexicalIndex.load(folder / "lexical"),
-            read_boundary(folder),
+            boundary,
+            comparisons,
         )
 
     # Topics

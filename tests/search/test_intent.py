@@ -54,6 +54,13 @@ def test_the_subject_is_what_is_left(question: str, subject: str) -> None:
         ("flows vs. autoencoders", [("flows", "autoencoders")]),
         ("soft and hard attention", [("soft attention", "hard attention"), ("soft", "hard attention")]),
         ("How do flows differ from autoencoders?", [("flows", "autoencoders")]),
+        ("What are flows and how do they differ from autoencoders?", [("flows", "autoencoders")]),
+        ("Compare and contrast flows and autoencoders", [("flows", "autoencoders")]),
+        ("In what scenarios would you choose flows over autoencoders?", [("flows", "autoencoders")]),
+        (
+            "fast and slow ways of sampling",
+            [("fast ways of sampling", "slow ways of sampling"), ("fast", "slow ways of sampling")],
+        ),
         ("How do these differ from each other?", []),
         ("flows", []),
     ],

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from graph import Atlas, NeighbouringField
-from search import Answerer, Boundary, Searcher, examples_of
+from search import Answerer, Examples, Searcher, boundary_examples
 from tests.search.conftest import Parts
 
 FIELDS = (
@@ -14,13 +14,13 @@ FIELDS = (
 @pytest.fixture(scope="module")
 def bounded(parts: Parts) -> Searcher:
     """The searcher of the small atlas, with two fields beside it."""
-    examples = examples_of(Atlas("Test", (), boundary=FIELDS))
+    examples = boundary_examples(Atlas("Test", (), boundary=FIELDS))
     vectors = parts.encoder.encode([example.text for example in examples])
-    return Searcher(parts.store, parts.encoder, parts.passages, parts.dense, parts.lexical, Boundary(examples, vectors))
+    return Searcher(parts.store, parts.encoder, parts.passages, parts.dense, parts.lexical, Examples(examples, vectors))
 
 
 def test_examples_are_names_and_questions_in_order() -> None:
-    examples = examples_of(Atlas("Test", (), boundary=FIELDS))
+    examples = boundary_examples(Atlas("Test", (), boundary=FIELDS))
     assert [example.text for example in examples] == [
         "Cooking",
         "how long do I boil an egg",
@@ -28,16 +28,16 @@ def test_examples_are_names_and_questions_in_order() -> None:
         "Decision trees",
         "how does a decision tree choose its splits",
     ]
-    assert [example.field for example in examples] == ["Cooking"] * 3 + ["Decision trees"] * 2
+    assert [example.name for example in examples] == ["Cooking"] * 3 + ["Decision trees"] * 2
 
 
 def test_the_nearest_field_is_that_of_the_nearest_example() -> None:
-    examples = examples_of(Atlas("Test", (), boundary=FIELDS))
-    boundary = Boundary(examples, np.eye(5, dtype=np.float32))
+    examples = boundary_examples(Atlas("Test", (), boundary=FIELDS))
+    boundary = Examples(examples, np.eye(5, dtype=np.float32))
     assert boundary.nearest(np.array([0, 0, 0.6, 0, 0.8], np.float32)) == ("Decision trees", pytest.approx(0.8))
-    assert Boundary((), np.zeros((0, 5), np.float32)).nearest(np.ones(5, np.float32)) is None
+    assert Examples((), np.zeros((0, 5), np.float32)).nearest(np.ones(5, np.float32)) is None
     with pytest.raises(ValueError, match="5 examples do not go with 4 vectors"):
-        Boundary(examples, np.zeros((4, 5), np.float32))
+        Examples(examples, np.zeros((4, 5), np.float32))
 
 
 def test_a_question_of_a_neighbouring_field_is_declined_and_told_whose_it_is(bounded: Searcher, parts: Parts) -> None:
