@@ -1,6 +1,6 @@
 """The domain: topics, the edges between them, the stores that hold them and the questions they answer."""
 
-from graph.errors import AtlasError, StoreUnavailable, TopicNotFound
+from graph.errors import AtlasError, ComparisonNotFound, StoreUnavailable, TopicNotFound
 from graph.export import ExportUnreadable, from_graphml, from_json, to_graphml, to_json, to_mermaid
 from graph.model import (
     EDGE_KINDS,
@@ -29,6 +29,7 @@ __all__ = [
     "Atlas",
     "AtlasError",
     "Comparison",
+    "ComparisonNotFound",
     "ConceptGroup",
     "Demo",
     "DemoLink",

@@ -18,5 +18,15 @@ class TopicNotFound(AtlasError):
         super().__init__(f'No topic "{topic_id}".{hint} To search by words: genatlas search "{words}"')
 
 
+class ComparisonNotFound(AtlasError):
+    """The atlas has no comparison of this id. `nearest` are ids that read like it, best first."""
+
+    def __init__(self, comparison_id: str, nearest: Sequence[str] = ()) -> None:
+        self.comparison_id = comparison_id
+        self.nearest = tuple(nearest)
+        hint = f" Nearest: {', '.join(self.nearest)}." if self.nearest else ""
+        super().__init__(f'No comparison "{comparison_id}".{hint}')
+
+
 class StoreUnavailable(AtlasError):
     """The store cannot answer at present. Never stands for an empty answer."""

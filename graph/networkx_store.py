@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rapidfuzz import fuzz, process
 
-from graph.errors import TopicNotFound
+from graph.errors import ComparisonNotFound, TopicNotFound
 from graph.model import Atlas, Comparison, Demo, Prerequisite, Reference, Topic
 
 if TYPE_CHECKING:
@@ -28,6 +28,11 @@ class NetworkXStore:
         for topic in atlas.topics:
             if topic.parent is not None:
                 self._children[topic.parent].append(topic)
+        self._comparisons = {comparison.id: comparison for comparison in atlas.comparisons}
+        self._comparisons_of: dict[str, list[Comparison]] = defaultdict(list)
+        for comparison in atlas.comparisons:
+            for side in comparison.between:
+                self._comparisons_of[side].append(comparison)
         self._group_of = {topic_id: group for group in atlas.concepts for topic_id in group.topics}
 
     def topic(self, topic_id: str) -> Topic:
@@ -72,7 +77,13 @@ class NetworkXStore:
 
     def comparisons(self, topic_id: str) -> Sequence[Comparison]:
         self.topic(topic_id)
-        return tuple(comparison for comparison in self.atlas.comparisons if topic_id in comparison.between)
+        return tuple(self._comparisons_of.get(topic_id, ()))
+
+    def comparison(self, comparison_id: str) -> Comparison:
+        found = self._comparisons.get(comparison_id)
+        if found is None:
+            raise ComparisonNotFound(comparison_id, nearest_ids(comparison_id, self._comparisons))
+        return found
 
     def twins(self, topic_id: str) -> Sequence[Topic]:
         self.topic(topic_id)

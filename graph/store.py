@@ -50,6 +50,10 @@ class GraphStore(Protocol):
         """The authored comparisons that have this topic as a side, in the order of the corpus."""
         ...
 
+    def comparison(self, comparison_id: str) -> Comparison:
+        """The comparison of this id. Raises ComparisonNotFound."""
+        ...
+
     def twins(self, topic_id: str) -> Sequence[Topic]:
         """The other places of the topic's concept, the canonical one first; empty for a topic without twins."""
         ...

@@ -266,7 +266,7 @@ class Answerer:
         return []
 
     def _authored(self, question: str, sides: Sequence[Topic], ranking: Ranking) -> Comparison | None:
-        """The comparison of both sides (or their twins), else that whose own question is near, else of two first hits."""
+        """The comparison of both sides (or their twins), else that of a like question, else that of two first hits."""
         if len(sides) == 2:
             one, other = (self._places(side.id) for side in sides)
             for place in sorted(one):
@@ -275,7 +275,7 @@ class Answerer:
                         return comparison
         near = self._searcher.nearest_comparison(question)
         if near is not None and near[1] >= SAME_QUESTION:
-            return next(each for each in self._store.all_comparisons() if each.id == near[0])
+            return self._store.comparison(near[0])
         hits: Sequence[Hit] = ranking.hits[:5]
         first = [self._places(hit.topic.id) for hit in hits]
         for places in first[:2]:

@@ -133,8 +133,8 @@ class Searcher:
     """Searches one atlas. Safe to share between threads.
 
     `passages` are those that both indexes were built from, in their order. Without `encoder` or `dense` it searches by
-    words alone, and each Ranking says so. `boundary` are examples of the fields beside the atlas, `comparisons` those of
-    its comparisons.
+    words alone, and each Ranking says so. `boundary` are examples of the fields beside the atlas, `comparisons` of what
+    one asks to be given a comparison.
     """
 
     def __init__(

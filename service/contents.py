@@ -58,5 +58,7 @@ def read_examples(folder: Path, atlas: Atlas) -> tuple[Examples, Examples]:
     """The examples of neighbouring fields and those of comparisons of a snapshot's folder, which holds this atlas."""
     import numpy as np
 
-    boundary, comparisons = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("boundary", "comparisons"))
-    return Examples(boundary_examples(atlas), boundary), Examples(comparison_examples(atlas), comparisons)
+    return (
+        Examples(boundary_examples(atlas), np.load(folder / "boundary.npy", allow_pickle=False)),
+        Examples(comparison_examples(atlas), np.load(folder / "comparisons.npy", allow_pickle=False)),
+    )

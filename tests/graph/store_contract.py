@@ -2,7 +2,7 @@
 
 import pytest
 
-from graph import GraphStore, TopicNotFound
+from graph import ComparisonNotFound, GraphStore, TopicNotFound
 from tests.graph.atlases import ATLAS
 
 
@@ -47,6 +47,12 @@ class GraphStoreContract:
         for side in ("gan/dcgan", "gan/wgan"):
             assert list(store.comparisons(side)) == list(ATLAS.comparisons)
         assert list(store.comparisons("gan")) == []
+
+    def test_a_comparison_is_found_by_its_id(self, store: GraphStore) -> None:
+        assert store.comparison("dcgan-wgan") == ATLAS.comparisons[0]
+        with pytest.raises(ComparisonNotFound) as caught:
+            store.comparison("dcgan-wgna")
+        assert caught.value.nearest == ("dcgan-wgan",)
 
     def test_twins_are_the_other_places(self, store: GraphStore) -> None:
         assert [topic.id for topic in store.twins("gan/wgan/clipping")] == ["transport/distance"]

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from graph import Atlas, NeighbouringField
-from search import Answerer, Examples, Searcher, boundary_examples
+from graph import Atlas, NeighbouringField, NetworkXStore
+from search import Answerer, Examples, Searcher, boundary_examples, comparison_examples
+from tests.search.atlas import ATLAS
 from tests.search.conftest import Parts
 
 FIELDS = (
@@ -56,3 +59,29 @@ def test_a_question_of_the_atlas_stays_at_home(bounded: Searcher, searcher: Sear
         ranking = bounded.search(question)
         assert ranking.field == ""
         assert [hit.topic.id for hit in ranking.hits] == [hit.topic.id for hit in searcher.search(question).hits]
+
+
+def test_a_question_like_that_of_a_comparison_is_answered_by_it(parts: Parts) -> None:
+    """Its wording names no side that could be looked up."""
+    atlas = replace(
+        ATLAS,
+        comparisons=(replace(ATLAS.comparisons[0], question="which part of the loss makes samples blurry?"),),
+    )
+    examples = comparison_examples(atlas)
+    assert [example.text for example in examples] == [
+        "which part of the loss makes samples blurry?",
+        "difference between Reconstruction Loss and KL Divergence",
+    ]
+    store = NetworkXStore(atlas)
+    vectors = parts.encoder.encode([example.text for example in examples])
+    searcher = Searcher(
+        store,
+        parts.encoder,
+        parts.passages,
+        parts.dense,
+        parts.lexical,
+        comparisons=Examples(examples, vectors),
+    )
+    answer = Answerer(store, searcher).ask("compare what makes samples blurry, which part of the loss is it?")
+    assert answer.table is not None
+    assert answer.table.comparison == ATLAS.comparisons[0].id
