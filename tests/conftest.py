@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
+
+# How long a drawn case takes says nothing on a busy machine.
+settings.register_profile("genatlas", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("genatlas")
 
 ROOT = Path(__file__).resolve().parent.parent
 
