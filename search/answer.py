@@ -230,10 +230,10 @@ class Answerer:
     def _compare(self, answer: Answer, ranking: Ranking) -> Answer:
         """The authored table of the two sides; without one, what each side's own text says."""
         sides = self._sides(answer.question, ranking)
-        answer = replace(
-            answer, ranked=tuple(dict.fromkeys([*(side.id for side in sides), *answer.ranked]))[:MOST_RANKED]
-        )
-        if comparison := self._authored(answer.question, sides, ranking):
+        comparison = self._authored(answer.question, sides, ranking)
+        leading = [side.id for side in sides] + list(comparison.between if comparison else ())
+        answer = replace(answer, ranked=tuple(dict.fromkeys([*leading, *answer.ranked]))[:MOST_RANKED])
+        if comparison is not None:
             return self._tabulated(answer, comparison)
         if len(sides) < 2:
             return self._explain(answer, ranking)
