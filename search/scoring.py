@@ -10,6 +10,10 @@ NAME, BEST, WHOLE, IN_LABELS, IN_TEXT = np.array([0.5, 1.0, 1.0, 0.7, 0.15], dty
 passages, strength of the words in the labels, and in the best text. Only their ratios matter; docs/architecture.md has
 what was compared."""
 
+SAID, MORE = np.array([0.8, 4.0], dtype=np.float32)
+"""From this cosine on a passage says the very thing that is asked, mostly as a question of its own; what is above it
+counts so much more. On the judged questions it changes nothing; it is for symptoms, whose topics have other names."""
+
 NEAREST = 3
 """Passages whose mean cosine says how near a topic is as a whole; a single one may be near by chance."""
 
@@ -63,4 +67,5 @@ def total(meaning: Meaning | None, strength: Strength, only_symbols: bool) -> ND
         return np.maximum(strength.labels, strength.text)
     share = np.float32(MEANING_OF_SYMBOLS if only_symbols else 1.0)
     by_meaning = NAME * meaning.name + BEST * meaning.best + WHOLE * meaning.whole
+    by_meaning += MORE * np.maximum(meaning.best - SAID, 0)
     return share * by_meaning + IN_LABELS * strength.labels + IN_TEXT * strength.text

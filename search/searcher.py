@@ -31,7 +31,7 @@ DEPTH, WORDS_DEPTH = 200, 50
 RECENT_QUERIES = 256
 """Whose vectors are kept: the encoder takes most of a search, and an answer asks for the same query several times."""
 
-ENOUGH = 0.41
+ENOUGH = 0.45
 """Evidence below which a query counts as foreign to the atlas.
 
 The evidence is the best cosine + WORDS_SHARE × strength of words - BOUNDARY_SHARE × cosine of the nearest example of a

@@ -56,3 +56,12 @@ def test_a_query_of_symbols_goes_chiefly_by_words() -> None:
 
 def test_without_meaning_the_better_of_labels_and_text_decides() -> None:
     assert total(None, strength(0.4, 0.9), only_symbols=False) == pytest.approx([0.9])
+
+
+def test_a_passage_that_says_what_is_asked_outweighs_names_and_words() -> None:
+    """The topic's own name is far from the query, another topic's name and labels have its words."""
+    said = meaning_of(array(0.95, 0.3, 0.4), np.array([0, 0, 0]), np.array([False, True, False]), 1)
+    named = meaning_of(array(0.75, 0.6, 0.6), np.array([0, 0, 0]), np.array([True, True, False]), 1)
+    assert (
+        total(said, strength(0, 0.5), only_symbols=False)[0] > total(named, strength(0.5, 0.2), only_symbols=False)[0]
+    )
