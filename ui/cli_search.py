@@ -120,7 +120,10 @@ def _command(service: Service, link: DemoLink) -> str:
     """How to run a topic's demo, or that it is still to come."""
     if not service.demo(link.demo).ready:
         return f"{link.demo} (coming)"
-    params = "".join(f" --param {name}={value}" for name, value in link.params.items())
+    params = "".join(
+        f" --param {name}={str(value).lower() if isinstance(value, bool) else value}"
+        for name, value in link.params.items()
+    )
     return plain(f"genatlas demo run {link.demo}{params}")
 
 
