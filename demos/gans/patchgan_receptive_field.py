@@ -167,9 +167,7 @@ def run(params: Params, tick: Tick = no_tick) -> Result:
     sizes: Sequence[str] = ("1", "16", "70", "286")
     measured = dict[str, int]()
     for done, patch in enumerate(sizes, start=1):
-        plain = PatchGAN(
-            patch, params.base_channels, "none", rng
-        )  # convolutions: what the names speak of
+        plain = PatchGAN(patch, params.base_channels, "none", rng)  # convolutions: what the names speak of
         seen = touched(plain, draw_pair(MEASURED, rng))
         measured[patch] = side_of(seen)
         tick(0.6 * done / len(sizes), f"field of the {patch}x{patch} discriminator", side=measured[patch])

@@ -4,7 +4,7 @@ Question: What changes in reconstructions, samples and used latent units when th
 Source: Higgins et al. 2017 (beta-VAE, ICLR), eq. (4); Burgess et al. 2018, arXiv:1804.03599; Kingma, Welling
   2013, arXiv:1312.6114, eq. (3) and appendix B; rate and distortion: Alemi et al. 2018, arXiv:1711.00464.
 Watch: each weight buys information about the picture, in nats of KL, until one more nat saves less than beta nats of
-  reconstruction. As it grows only position and size keep a unit each, then nothing does: form is never worth its price.
+  reconstruction. As it grows first size goes, then position; disc or square gets no unit of its own in this training.
 """
 
 import itertools

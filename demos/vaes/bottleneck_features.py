@@ -4,7 +4,7 @@ Question: How many numbers does a digit need, and are those numbers good feature
 Source: Hinton, Salakhutdinov 2006, Science 313 (narrow codes against PCA, the map in the plane); Baldi, Hornik 1989,
   Neural Networks 2 (a linear autoencoder finds the PCA subspace); Kingma, Welling 2013, arXiv:1312.6114, eq. (3).
 Watch: the error falls fast up to about eight numbers. A narrow curved code keeps more than PCA's flat one of the same
-  size, and a linear probe reads the class from it with few labels. From 16 on PCA overtakes: not width but the noise
+  size, and a linear probe reads the class from it with few labels. At 32 PCA overtakes: not width but the noise
   in its code limits the VAE. A linear autoencoder is PCA and no better.
 """
 
