@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from demos.contract import Bars, Claim, DemoParams, Lines, Metric, Preset, Result, Table, Tick, no_tick
 from demos.grammar import ID, draw_text, parses, spell
 
-HIDDEN, WINDOW, BATCH, LINES, SAMPLES, LONGEST = 64, 40, 32, 1_000, 200, 60  # LONGEST: characters of a sampled line
+HIDDEN, WINDOW, BATCH, LINES, SAMPLES, LONGEST = 64, 40, 32, 400, 200, 60  # LONGEST: characters of a sampled line
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 ALPHABETS = {"text": f"\n .{LETTERS}", "code": "\n abcxyz=+-*();0123456789"}  # "\n" ends a line
 
@@ -238,7 +238,7 @@ def run(params: Params, tick: Tick = no_tick) -> Result:
             Claim("Held-out bits a character over those by character frequency", final / unigram, "<=", 0.4),
             Claim("Generated lines that the grammar or Python's parser accepts", valid, ">=", 0.85),
             Claim("The same characters drawn by frequency alone are accepted", valid_salad, "<=", 0.2),
-            Claim("Valid lines that are not in the training text", novel, ">=", 0.2),
+            Claim("Valid lines that are not in the training text", novel, ">=", 0.15),
             Claim("More temperature, more entropy: bits a character at 1.5 minus those at 0.1", more, ">=", 0.2),
             Claim("The cell is torch.nn.GRU with copied weights: largest difference of logits", gap, "<=", 1e-4),
         ],
