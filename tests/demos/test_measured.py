@@ -14,9 +14,10 @@ from tests.ingest.folders import ROOT
 def runs() -> dict[tuple[str, str], set[str]]:
     """The metrics that comparisons name, by demo and parameters; of demos that are built."""
     found: dict[tuple[str, str], set[str]] = defaultdict(set)
+    built = catalogue().keys()
     for comparison in read_corpus(ROOT / "corpus").comparisons:
         for aspect in comparison.aspects:
-            if aspect.measured is not None and aspect.measured.demo in catalogue():
+            if aspect.measured is not None and aspect.measured.demo in built:
                 params = json.dumps(aspect.measured.params, sort_keys=True)
                 found[aspect.measured.demo, params].add(aspect.measured.metric)
     return found
