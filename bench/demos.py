@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from demos import DemoError, DemoSpec, Outcome, catalogue, describe, run_demo
+from demos import DemoError, DemoSpec, Outcome, catalogue, describe, find_demo, run_demo
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "demos.md"
 SEEDS = (0, 1, 2)
@@ -87,7 +87,7 @@ def attempt(spec: DemoSpec) -> Row | DemoError:
 
 def main(ids: list[str]) -> int:
     """Measure, print, and for all demos write the page; 1 when a claim failed or a demo did not run."""
-    specs = [spec for spec in catalogue().values() if not ids or spec.id in ids]
+    specs = [find_demo(each) for each in ids] or list(catalogue().values())
     failed: list[str] = []
     rows: list[Row] = []
     with ThreadPoolExecutor(AT_ONCE) as pool:

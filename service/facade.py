@@ -215,13 +215,18 @@ class Service:
         return [DemoInfo(d, specs.get(d.id), tuple(serves.get(d.id, ()))) for d in self.store.demos()]
 
     def demo(self, demo_id: str) -> DemoInfo:
-        """One demo. Raises DemoNotFound with the nearest ids."""
-        from demos import DemoNotFound
+        """One demo, read from its own file alone. Raises DemoNotFound with the nearest ids."""
+        from demos import DemoNotFound, find_demo
 
-        infos = {info.demo.id: info for info in self.demos()}
-        if demo_id not in infos:
-            raise DemoNotFound(demo_id, nearest_ids(demo_id, infos))
-        return infos[demo_id]
+        named = {demo.id: demo for demo in self.store.demos()}
+        if demo_id not in named:
+            raise DemoNotFound(demo_id, nearest_ids(demo_id, named))
+        try:
+            spec = find_demo(demo_id)
+        except DemoNotFound:
+            spec = None  # still to come
+        serves = (topic for topic in self.store.topics() if topic.demo is not None and topic.demo.demo == demo_id)
+        return DemoInfo(named[demo_id], spec, tuple(serves))
 
     def describe_demo(self, demo_id: str) -> "Description":
         """The parameters and presets of a demo that can be run; the first call for new code takes some seconds."""

@@ -20,37 +20,15 @@ from demos.gans.adain_style_transfer import (
     run,
     styled,
 )
-from demos.registry import find_demo
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:  # as the runner has it: figures depend on it
-    torch.set_num_threads(1)
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.demos.outcomes import assert_claims_hold_as_listed, failed, metric, rng
 
 
 def result(**params: Cell) -> Result:
     return run(Params.model_validate(params))
 
 
-def failed(outcome: Result) -> list[str]:
-    return [claim.statement.split(":")[0] for claim in outcome.claims if not claim.holds]
-
-
-def metric(outcome: Result, name: str) -> float:
-    return {m.name: m.value for m in outcome.metrics}[name]
-
-
-def test_every_claim_holds_at_the_defaults_and_is_the_one_that_the_catalogue_lists() -> None:
-    outcome = result()
-    assert failed(outcome) == []
-    listed = find_demo("adain-style-transfer").claims
-    assert [(c.statement, c.relation, c.bound) for c in outcome.claims] == [
-        (c.statement, c.relation, c.bound) for c in listed
-    ]
+def test_every_claim_holds_at_the_defaults() -> None:
+    assert_claims_hold_as_listed(result(), "adain-style-transfer")
 
 
 def test_normalising_is_torchs_instance_norm_and_batch_norm_of_images_laid_out_as_channels() -> None:

@@ -5,31 +5,15 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
-from demos.contract import Cell, Images, Result, no_tick
+from demos.contract import Cell, Images, no_tick
 from demos.registry import find_demo
 from demos.vaes.beta_vae import VAE, Params, Trained, draw_shapes, explained, nll, run, train, traversals, unit_kl
+from tests.demos.outcomes import assert_claims_hold_as_listed, failed, rng
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:  # as the runner has it: figures depend on it
-    torch.set_num_threads(1)
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def failed(outcome: Result) -> list[str]:
-    return [claim.statement.split(":")[0] for claim in outcome.claims if not claim.holds]
-
-
-def test_every_claim_holds_at_the_defaults_and_is_the_one_that_the_catalogue_lists() -> None:
+def test_every_claim_holds_at_the_defaults() -> None:
     outcome = run(Params.model_validate({}))
-    assert failed(outcome) == []
-    listed = find_demo("beta-vae").claims
-    assert [(c.statement, c.relation, c.bound) for c in outcome.claims] == [
-        (c.statement, c.relation, c.bound) for c in listed
-    ]
+    assert_claims_hold_as_listed(outcome, "beta-vae")
     bought = outcome.tables[0].rows
     assert [row[0] for row in bought] == [0.1, 1.0, 4.0, 16.0]
     assert sum(row[0] == 1.0 for row in outcome.tables[1].rows) == bought[1][5]  # one row for each active unit

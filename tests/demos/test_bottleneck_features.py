@@ -8,23 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from demos.contract import Cell, Images, Lines, Result, Scatter
+from demos.contract import Cell, Images, Lines, Scatter
 from demos.digits import load_digits
-from demos.registry import find_demo
 from demos.vaes.bottleneck_features import Autoencoder, Params, fit_pca, fit_probe, largest_angle, run
+from tests.demos.outcomes import assert_claims_hold_as_listed, failed, rng
 
 decomposition: Any = importlib.import_module("sklearn.decomposition")  # untyped
 linear_model: Any = importlib.import_module("sklearn.linear_model")
 linalg: Any = importlib.import_module("scipy.linalg")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:  # as the runner has it: figures depend on it
-    torch.set_num_threads(1)
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def digits() -> tuple[Tensor, Tensor]:
@@ -32,17 +23,9 @@ def digits() -> tuple[Tensor, Tensor]:
     return images.flatten(1), labels
 
 
-def failed(outcome: Result) -> list[str]:
-    return [claim.statement.split(":")[0] for claim in outcome.claims if not claim.holds]
-
-
-def test_every_claim_holds_at_the_defaults_and_is_the_one_that_the_catalogue_lists() -> None:
+def test_every_claim_holds_at_the_defaults() -> None:
     outcome = run(Params.model_validate({}))
-    assert failed(outcome) == []
-    listed = find_demo("bottleneck-features").claims
-    assert [(c.statement, c.relation, c.bound) for c in outcome.claims] == [
-        (c.statement, c.relation, c.bound) for c in listed
-    ]
+    assert_claims_hold_as_listed(outcome, "bottleneck-features")
     curve, copies = outcome.figures[:2]
     assert isinstance(curve, Lines)
     assert list(curve.at) == [1, 2, 4, 8, 16, 32]

@@ -14,28 +14,11 @@ from torchmetrics.image.inception import InceptionScore
 from demos.contract import Cell, Lines, Result
 from demos.digits import load_digits
 from demos.gans.fid_and_inception_score import DAMAGES, Classifier, Damage, Params, frechet, inception_score, run, spoil
-from demos.registry import find_demo
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:  # as the runner has it: figures depend on it
-    torch.set_num_threads(1)
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.demos.outcomes import assert_claims_hold_as_listed, failed, metric, rng
 
 
 def result(**params: Cell) -> Result:
     return run(Params.model_validate(params))
-
-
-def failed(outcome: Result) -> list[str]:
-    return [claim.statement.split(":")[0] for claim in outcome.claims if not claim.holds]
-
-
-def metric(outcome: Result, name: str) -> float:
-    return {m.name: m.value for m in outcome.metrics}[name]
 
 
 class Eye(nn.Module):
@@ -57,13 +40,8 @@ def two_sets() -> tuple[Classifier, Tensor, Tensor]:
     return Classifier(rng()), pixels[:600], pixels[600:1_100].flip(3)
 
 
-def test_every_claim_holds_at_the_defaults_and_is_the_one_that_the_catalogue_lists() -> None:
-    outcome = result()
-    assert failed(outcome) == []
-    listed = find_demo("fid-and-inception-score").claims
-    assert [(c.statement, c.relation, c.bound) for c in outcome.claims] == [
-        (c.statement, c.relation, c.bound) for c in listed
-    ]
+def test_every_claim_holds_at_the_defaults() -> None:
+    assert_claims_hold_as_listed(result(), "fid-and-inception-score")
 
 
 def test_the_distance_is_that_of_scipys_matrix_root() -> None:

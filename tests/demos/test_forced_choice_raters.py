@@ -9,37 +9,15 @@ import torch
 
 from demos.contract import Cell, Lines, Result
 from demos.gans.forced_choice_raters import SIGMA, Crowd, Params, exact_interval, fooled, rater_interval, run, tails
-from demos.registry import find_demo
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:  # as the runner has it: figures depend on it
-    torch.set_num_threads(1)
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.demos.outcomes import assert_claims_hold_as_listed, failed, metric, rng
 
 
 def result(**params: Cell) -> Result:
     return run(Params.model_validate(params))
 
 
-def failed(outcome: Result) -> list[str]:
-    return [claim.statement.split(":")[0] for claim in outcome.claims if not claim.holds]
-
-
-def metric(outcome: Result, name: str) -> float:
-    return {m.name: m.value for m in outcome.metrics}[name]
-
-
-def test_every_claim_holds_at_the_defaults_and_is_the_one_that_the_catalogue_lists() -> None:
-    outcome = result()
-    assert failed(outcome) == []
-    listed = find_demo("forced-choice-raters").claims
-    assert [(c.statement, c.relation, c.bound) for c in outcome.claims] == [
-        (c.statement, c.relation, c.bound) for c in listed
-    ]
+def test_every_claim_holds_at_the_defaults() -> None:
+    assert_claims_hold_as_listed(result(), "forced-choice-raters")
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 40), (1, 40), (13, 40), (268, 1_000), (40, 40)])

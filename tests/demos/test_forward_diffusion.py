@@ -7,7 +7,7 @@ import scipy.stats
 import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
-from demos.contract import Cell
+from demos.contract import Cell, Result
 from demos.diffusion.forward_diffusion import (
     Params,
     draw_data,
@@ -18,34 +18,26 @@ from demos.diffusion.forward_diffusion import (
     partial_correlation,
     run,
 )
-from demos.registry import find_demo
+from tests.demos.outcomes import assert_claims_hold_as_listed, failed, rng
 
 
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def result(**params: Cell) -> Result:
+    return run(Params.model_validate(params))
 
 
-def failed(**params: Cell) -> list[str]:
-    claims = run(Params.model_validate(params)).claims
-    return [claim.statement.split(":")[0] for claim in claims if not claim.holds]
-
-
-def test_every_claim_holds_at_the_defaults_and_is_the_one_that_the_catalogue_lists() -> None:
-    assert failed() == []
-    listed = find_demo("forward-diffusion").claims
-    claims = run(Params.model_validate({})).claims
-    assert [(c.statement, c.relation, c.bound) for c in claims] == [(c.statement, c.relation, c.bound) for c in listed]
+def test_every_claim_holds_at_the_defaults() -> None:
+    assert_claims_hold_as_listed(result(), "forward-diffusion")
 
 
 @pytest.mark.parametrize(
     "params", [{"data": "moons"}, {"data": "point", "t": 1}, {"timesteps": 1000, "t": 1000}, {"schedule": "cosine"}]
 )
 def test_every_claim_holds_for_other_data_and_schedules(params: dict[str, Cell]) -> None:
-    assert failed(**params) == []
+    assert failed(result(**params)) == []
 
 
 def test_without_shrinking_the_chain_is_neither_the_jump_nor_noise_in_the_end() -> None:
-    assert failed(shrink=False) == [
+    assert failed(result(shrink=False)) == [
         "The chain has the mean and variance of the formula",
         "At T the chain is standard normal",
     ]

@@ -18,12 +18,7 @@ from demos.gans.gan_layer_workshop import (
     up_size,
     upsample,
 )
-from demos.registry import find_demo
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:  # as the runner has it: figures depend on it
-    torch.set_num_threads(1)
+from tests.demos.outcomes import assert_claims_hold_as_listed, failed
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -34,20 +29,12 @@ def result(**params: Cell) -> Result:
     return run(Params.model_validate(params))
 
 
-def failed(outcome: Result) -> list[str]:
-    return [claim.statement.split(":")[0] for claim in outcome.claims if not claim.holds]
-
-
 UNEVEN = "The chosen layer writes equally often to all inner pixels"
 
 
-def test_every_claim_holds_at_the_defaults_and_is_the_one_that_the_catalogue_lists() -> None:
+def test_every_claim_holds_at_the_defaults() -> None:
     outcome = result()
-    assert failed(outcome) == []
-    listed = find_demo("gan-layer-workshop").claims
-    assert [(c.statement, c.relation, c.bound) for c in outcome.claims] == [
-        (c.statement, c.relation, c.bound) for c in listed
-    ]
+    assert_claims_hold_as_listed(outcome, "gan-layer-workshop")
     assert [list(row[1:4]) for row in outcome.tables[0].rows] == [
         [512, 256, 256], [256, 128, 128], [128, 64, 64], [64, 128, 128], [128, 256, 256], [256, 512, 512]
     ]  # fmt: skip

@@ -6,33 +6,16 @@ from torch.nn import functional as F
 
 from demos.contract import Cell, Lines, Result
 from demos.gans.gan_losses_and_gradients import Params, d_loss, g_loss, generator_gradient, perceptron, run, slope
-from demos.registry import find_demo
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:  # as the runner has it: figures depend on it
-    torch.set_num_threads(1)
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.demos.outcomes import assert_claims_hold_as_listed, failed, rng
 
 
 def result(**params: Cell) -> Result:
     return run(Params.model_validate(params))
 
 
-def failed(outcome: Result) -> list[str]:
-    return [claim.statement.split(":")[0] for claim in outcome.claims if not claim.holds]
-
-
-def test_every_claim_holds_at_the_defaults_and_is_the_one_that_the_catalogue_lists() -> None:
+def test_every_claim_holds_at_the_defaults() -> None:
     outcome = result()
-    assert failed(outcome) == []
-    listed = find_demo("gan-losses-and-gradients").claims
-    assert [(c.statement, c.relation, c.bound) for c in outcome.claims] == [
-        (c.statement, c.relation, c.bound) for c in listed
-    ]
+    assert_claims_hold_as_listed(outcome, "gan-losses-and-gradients")
     lines = outcome.figures[2]
     assert isinstance(lines, Lines)
     assert (lines.at[0], lines.at[-1]) == (0, 300)

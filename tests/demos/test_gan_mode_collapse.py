@@ -9,33 +9,16 @@ import torch
 
 from demos.contract import Cell, Heatmap, Result, Scatter
 from demos.gans.gan_mode_collapse import MODES, STD, Params, draw_data, entropy, mode_shares, run, sliced_distance
-from demos.registry import find_demo
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:  # as the runner has it: figures depend on it
-    torch.set_num_threads(1)
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.demos.outcomes import assert_claims_hold_as_listed, failed, rng
 
 
 def result(**params: Cell) -> Result:
     return run(Params.model_validate(params))
 
 
-def failed(outcome: Result) -> list[str]:
-    return [claim.statement.split(":")[0] for claim in outcome.claims if not claim.holds]
-
-
-def test_every_claim_holds_at_the_defaults_and_is_the_one_that_the_catalogue_lists() -> None:
+def test_every_claim_holds_at_the_defaults() -> None:
     outcome = result()
-    assert failed(outcome) == []
-    listed = find_demo("gan-mode-collapse").claims
-    assert [(c.statement, c.relation, c.bound) for c in outcome.claims] == [
-        (c.statement, c.relation, c.bound) for c in listed
-    ]
+    assert_claims_hold_as_listed(outcome, "gan-mode-collapse")
     cloud, histogram = outcome.figures[:2]
     assert isinstance(cloud, Scatter)
     assert list(cloud.series) == ["data", "update 120", "update 240", "update 360", "update 480", "update 600"]

@@ -17,29 +17,16 @@ from demos.gans.gan_two_player_dynamics import (
     radius,
     run,
 )
-from demos.registry import find_demo
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:  # as the runner has it: figures depend on it
-    torch.set_num_threads(1)
+from tests.demos.outcomes import assert_claims_hold_as_listed, failed
 
 
 def result(**params: Cell) -> Result:
     return run(Params.model_validate(params))
 
 
-def failed(outcome: Result) -> list[str]:
-    return [claim.statement.split(":")[0] for claim in outcome.claims if not claim.holds]
-
-
-def test_every_claim_holds_at_the_defaults_and_is_the_one_that_the_catalogue_lists() -> None:
+def test_every_claim_holds_at_the_defaults() -> None:
     outcome = result()
-    assert failed(outcome) == []
-    listed = find_demo("gan-two-player-dynamics").claims
-    assert [(c.statement, c.relation, c.bound) for c in outcome.claims] == [
-        (c.statement, c.relation, c.bound) for c in listed
-    ]
+    assert_claims_hold_as_listed(outcome, "gan-two-player-dynamics")
     path = outcome.figures[0]
     assert isinstance(path, Scatter)
     assert math.hypot(*next(iter(path.series.values()))[0]) == pytest.approx(1)

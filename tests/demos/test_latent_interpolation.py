@@ -10,7 +10,6 @@ from torch.distributions import Normal, kl_divergence
 
 from demos.contract import Cell, Images, Lines, Result
 from demos.digits import load_digits
-from demos.registry import find_demo
 from demos.vaes.latent_interpolation import (
     FINE,
     LATENT,
@@ -25,34 +24,18 @@ from demos.vaes.latent_interpolation import (
     slerp,
     vae_loss,
 )
+from tests.demos.outcomes import assert_claims_hold_as_listed, failed, rng
 
 linalg: Any = importlib.import_module("scipy.linalg")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:  # as the runner has it: figures depend on it
-    torch.set_num_threads(1)
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def result(**params: Cell) -> Result:
     return run(Params.model_validate(params))
 
 
-def failed(outcome: Result) -> list[str]:
-    return [claim.statement.split(":")[0] for claim in outcome.claims if not claim.holds]
-
-
-def test_every_claim_holds_at_the_defaults_and_is_the_one_that_the_catalogue_lists() -> None:
+def test_every_claim_holds_at_the_defaults() -> None:
     outcome = result()
-    assert failed(outcome) == []
-    listed = find_demo("latent-interpolation").claims
-    assert [(c.statement, c.relation, c.bound) for c in outcome.claims] == [
-        (c.statement, c.relation, c.bound) for c in listed
-    ]
+    assert_claims_hold_as_listed(outcome, "latent-interpolation")
     paths = outcome.figures[0]
     assert isinstance(paths, Images)
     assert torch.tensor(paths.pixels).shape == (10, 9, 8, 8)

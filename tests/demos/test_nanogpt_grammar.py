@@ -24,24 +24,11 @@ from demos.grammar import (
     spell,
 )
 from demos.language_models.nanogpt_grammar import GPT, WINDOW, Params, agreement, losses, run, write
-from demos.registry import find_demo
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:  # as the runner has it: figures depend on it
-    torch.set_num_threads(1)
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.demos.outcomes import assert_claims_hold_as_listed, failed, rng
 
 
 def result(**params: Cell) -> Result:
     return run(Params.model_validate(params))
-
-
-def failed(outcome: Result) -> list[str]:
-    return [claim.statement.split(":")[0] for claim in outcome.claims if not claim.holds]
 
 
 def sentences(count: int, facts: bool = True, seed: int = 0) -> list[list[str]]:
@@ -49,13 +36,9 @@ def sentences(count: int, facts: bool = True, seed: int = 0) -> list[list[str]]:
     return [[*sentence.split(), "."] for sentence in words]
 
 
-def test_every_claim_holds_at_the_defaults_and_is_the_one_that_the_catalogue_lists() -> None:
+def test_every_claim_holds_at_the_defaults() -> None:
     outcome = result()
-    assert failed(outcome) == []
-    listed = find_demo("nanogpt-grammar").claims
-    assert [(c.statement, c.relation, c.bound) for c in outcome.claims] == [
-        (c.statement, c.relation, c.bound) for c in listed
-    ]
+    assert_claims_hold_as_listed(outcome, "nanogpt-grammar")
     prompted = [str(row[0]) for row in outcome.tables[0].rows[:8]]
     assert all(sentence.startswith("the dogs that the cat ") for sentence in prompted)
     assert all(row[1] == parses(str(row[0]).split()) for row in outcome.tables[0].rows)

@@ -15,35 +15,17 @@ from demos.gans.patchgan_receptive_field import (
     side_of,
     touched,
 )
-from demos.registry import find_demo
+from tests.demos.outcomes import assert_claims_hold_as_listed, failed, rng
 
 SIZES = ["1", "16", "70", "286"]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:  # as the runner has it: figures depend on it
-    torch.set_num_threads(1)
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def result(**params: Cell) -> Result:
     return run(Params.model_validate(params))
 
 
-def failed(outcome: Result) -> list[str]:
-    return [claim.statement.split(":")[0] for claim in outcome.claims if not claim.holds]
-
-
-def test_every_claim_holds_at_the_defaults_and_is_the_one_that_the_catalogue_lists() -> None:
-    outcome = result()
-    assert failed(outcome) == []
-    listed = find_demo("patchgan-receptive-field").claims
-    assert [(c.statement, c.relation, c.bound) for c in outcome.claims] == [
-        (c.statement, c.relation, c.bound) for c in listed
-    ]
+def test_every_claim_holds_at_the_defaults() -> None:
+    assert_claims_hold_as_listed(result(), "patchgan-receptive-field")
 
 
 @pytest.mark.parametrize(("patch", "size"), [("1", 384), ("16", 97), ("70", 96), ("286", 96), ("286", 320)])

@@ -7,39 +7,17 @@ from scipy.spatial import KDTree
 
 from demos.contract import Cell, Images, Lines, Result, Scatter
 from demos.gans.precision_recall_knn import CASES, Params, draw_real, generate, in_balls, radii, run, score
-from demos.registry import find_demo
+from tests.demos.outcomes import assert_claims_hold_as_listed, failed, metric, rng
 
 NOISY, COLLAPSED = "A noisy generator is not precise", "It lacks variety"
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:  # as the runner has it: figures depend on it
-    torch.set_num_threads(1)
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def result(**params: Cell) -> Result:
     return run(Params.model_validate(params))
 
 
-def failed(outcome: Result) -> list[str]:
-    return [claim.statement.split(":")[0] for claim in outcome.claims if not claim.holds]
-
-
-def metric(outcome: Result, name: str) -> float:
-    return {m.name: m.value for m in outcome.metrics}[name]
-
-
-def test_every_claim_holds_at_the_defaults_and_is_the_one_that_the_catalogue_lists() -> None:
-    outcome = result()
-    assert failed(outcome) == []
-    listed = find_demo("precision-recall-knn").claims
-    assert [(c.statement, c.relation, c.bound) for c in outcome.claims] == [
-        (c.statement, c.relation, c.bound) for c in listed
-    ]
+def test_every_claim_holds_at_the_defaults() -> None:
+    assert_claims_hold_as_listed(result(), "precision-recall-knn")
 
 
 @pytest.mark.parametrize(("k", "d"), [(1, 2), (3, 2), (5, 8)])

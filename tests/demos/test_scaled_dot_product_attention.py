@@ -6,19 +6,12 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from demos.registry import find_demo
 from demos.transformers.scaled_dot_product_attention import Params, attention, entropy, gradient_norms, run
+from tests.demos.outcomes import assert_claims_hold_as_listed, rng
 
 
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def test_every_claim_holds_at_the_defaults_and_is_the_one_that_the_catalogue_lists() -> None:
-    claims = run(Params.model_validate({})).claims
-    assert [claim.statement for claim in claims if not claim.holds] == []
-    listed = find_demo("scaled-dot-product-attention").claims
-    assert [(c.statement, c.relation, c.bound) for c in claims] == [(c.statement, c.relation, c.bound) for c in listed]
+def test_every_claim_holds_at_the_defaults() -> None:
+    assert_claims_hold_as_listed(run(Params.model_validate({})), "scaled-dot-product-attention")
 
 
 def test_without_the_scale_every_claim_about_it_fails() -> None:
