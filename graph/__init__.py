@@ -20,7 +20,7 @@ from graph.model import (
     Topic,
 )
 from graph.networkx_store import NetworkXStore, nearest_ids
-from graph.queries import Link, Neighbourhood, neighbourhood, transitive_prerequisites
+from graph.queries import Link, Neighbourhood, comparison_between, neighbourhood, transitive_prerequisites
 from graph.store import GraphStore
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "StoreUnavailable",
     "Topic",
     "TopicNotFound",
+    "comparison_between",
     "from_graphml",
     "from_json",
     "nearest_ids",

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from graph.model import EDGE_KINDS, EdgeKind, Prerequisite, Topic
+from graph.model import EDGE_KINDS, Comparison, EdgeKind, Prerequisite, Topic
 from graph.store import GraphStore
 
 
@@ -90,6 +90,20 @@ def _links_of(store: GraphStore, topic: Topic, kinds: Collection[EdgeKind], inhe
 def _undirected(one: str, other: str, kind: EdgeKind) -> Link:
     """The same link from whichever side it is met."""
     return Link(min(one, other), max(one, other), kind)
+
+
+def comparison_between(store: GraphStore, one: str, other: str) -> Comparison | None:
+    """Return the authored comparison that has both topics as sides, or else twins of theirs; None without any.
+
+    Raises TopicNotFound.
+    """
+    places = list(dict.fromkeys([one, *(twin.id for twin in store.twins(one))]))
+    others = {other, *(twin.id for twin in store.twins(other))} - {*places}
+    for place in places:
+        for comparison in store.comparisons(place):
+            if others & {*comparison.between}:
+                return comparison
+    return None
 
 
 def transitive_prerequisites(store: GraphStore, topic_id: str, helpful: bool = False) -> Sequence[Prerequisite]:

@@ -1,6 +1,7 @@
 """Topics found by words and by meaning. Loads neither the encoder nor FAISS: `service` imports those by module."""
 
-from search.answer import Answer, Answerer, AspectRow, AspectTable, Sentence
+from search.answer import Answer, Answerer, Sentence
+from search.comparison import AspectRow, AspectTable
 from search.errors import EmptyQuery, IndexUnreadable, ModelUnavailable, QueryRefused, QueryTooLong
 from search.examples import Example, Examples, boundary_examples, comparison_examples
 from search.filters import Filters

@@ -1,15 +1,19 @@
 """Answers made of the atlas's own sentences, each cited to its topic and references."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product, zip_longest
+from operator import itemgetter
 
-from graph import Comparison, DemoLink, GraphStore, Prerequisite, Topic
+from graph import Comparison, DemoLink, GraphStore, Prerequisite, Topic, comparison_between
+from search.comparison import AspectTable, authored_table, built_table
+from search.follow_up import completed
 from search.intent import Intent, intent_of, sides_of, subject_of
 from search.passages import Passage, PassageField
 from search.searcher import ENOUGH, Hit, Ranking, Searcher
 from search.sentences import prose_of, sentences_of
-from search.words import words_of, words_of_query
+from search.words import unglued, words_of, words_of_query
 
 MOST_SENTENCES = 6
 RELATED = 5
@@ -26,6 +30,12 @@ TEXTS: tuple[PassageField, ...] = ("summary", "detail", "misconception")
 
 NEARER = 0.05
 """How much nearer (cosine) a detail or a misconception must be than the summary to be told beside it."""
+
+OF_SIDE = 3
+"""Sentences of each side of a comparison that has no author, and topics that its words are looked up as."""
+
+NAMED, OUTRIGHT, LONGEST_NAME = 0.8, 0.9, 5
+"""Cosine from which words are nearly a topic's name; from which a part of longer words is one; its words at most."""
 
 OF_SUMMARY, OF_PASSAGE = 4, 3
 """Sentences of the summary when a nearer passage follows it, and of that passage."""
@@ -45,31 +55,14 @@ class Sentence:
 
 
 @dataclass(frozen=True, slots=True)
-class AspectRow:
-    """One row of a comparison's table: a value for each side."""
-
-    aspect: str
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AspectTable:
-    """An authored comparison as an answer shows it: titles and topic ids of the sides, and a row for each aspect."""
-
-    comparison: str
-    topics: tuple[str, ...]
-    titles: tuple[str, ...]
-    rows: tuple[AspectRow, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
     """What the atlas says to a question.
 
     `topic` is the one that answers; `formula` is its LaTeX where it is the point. `note` says, in one sentence, what an
     answer lacks and where to go on. With `abstained` there are no sentences: the question is foreign to the atlas, or
     the text that would answer it is not written yet (`topic` then names whose), and `nearest` are topics to turn to.
-    `ranked` are the topics that the search found, best first; of a comparison its two sides lead.
+    `ranked` are the topics that the search found, best first; of a comparison its two sides lead. `read_as` is the
+    question as it was completed from what was asked before, "" where it stands alone.
     """
 
     question: str
@@ -85,6 +78,12 @@ class Answer:
     note: str = ""
     ranked: tuple[str, ...] = ()
     meaning_off: bool = False
+    read_as: str = ""
+
+    @property
+    def wording(self) -> str:
+        """The question as it was understood."""
+        return self.read_as or self.question
 
     @property
     def text(self) -> str:
@@ -98,6 +97,14 @@ class Answer:
         return tuple(dict.fromkeys([*(sentence.topic for sentence in self.sentences), *sides]))
 
 
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """Topics that one side of a comparison may mean, best first; `is_sure` when the words are nearly a topic's name."""
+
+    topics: Sequence[Topic]
+    is_sure: bool
+
+
 class Answerer:
     """Answers questions from one atlas, through its search. Safe to share between threads."""
 
@@ -105,13 +112,21 @@ class Answerer:
         self._store = store
         self._searcher = searcher
 
-    def ask(self, question: str) -> Answer:
-        """Return an answer of at most six sentences, or an abstention. Raises EmptyQuery or QueryTooLong."""
+    def ask(self, question: str, after: str | None = None) -> Answer:
+        """Return an answer of at most six sentences, or an abstention.
+
+        `after` is the topic of the answer before: a question that leans on it ("and its loss?") is completed by its
+        title. Raises EmptyQuery, QueryTooLong, or TopicNotFound for `after`.
+        """
+        asked = question
+        if after is not None:
+            question = completed(question, self._store.topic(after).title.partition(" (")[0])
         intent = intent_of(question)
         ranking = self._searcher.search(question)
         answer = Answer(
-            question,
+            asked,
             intent,
+            read_as=question if question != asked else "",
             ranked=tuple(hit.topic.id for hit in ranking.hits),
             meaning_off=ranking.meaning_off,
         )
@@ -153,7 +168,7 @@ class Answerer:
         topic = self._written_place(ranking.hits[0].topic)
         if topic is None:
             return self._unwritten(answer, ranking.hits[0].topic, ranking)
-        texts = [(p, near) for p, near in self._searcher.passages_about(answer.question, topic.id) if p.field in TEXTS]
+        texts = [(p, near) for p, near in self._searcher.passages_about(answer.wording, topic.id) if p.field in TEXTS]
         summary = sentences_of(topic.summary)
         nearer = self._nearer(topic, texts) if answer.intent != "definition" else []
         chosen = [*summary[:OF_SUMMARY], *nearer] if nearer else summary
@@ -174,7 +189,7 @@ class Answerer:
 
         For a question about a number, sentences with digits only.
         """
-        asked = {form for word in words_of_query(answer.question) for form in word.forms}
+        asked = {form for word in words_of_query(answer.wording) for form in word.forms}
         missing = asked - {word for sentence in told for word in words_of(sentence)}
         sentences = [
             sentence
@@ -186,8 +201,8 @@ class Answerer:
         return [sentence for sentence in sentences if sentence in best]
 
     def _with_topic(self, answer: Answer, topic: Topic, sentences: Iterable[str]) -> Answer:
-        asks_for_formula = bool(_FORMULA.search(answer.question)) or any(
-            word.is_symbol for word in words_of_query(answer.question)
+        asks_for_formula = bool(_FORMULA.search(answer.wording)) or any(
+            word.is_symbol for word in words_of_query(answer.wording)
         )
         return replace(
             answer,
@@ -228,61 +243,92 @@ class Answerer:
     # Comparisons
 
     def _compare(self, answer: Answer, ranking: Ranking) -> Answer:
-        """The authored table of the two sides; without one, what each side's own text says."""
-        sides = self._sides(answer.question, ranking)
-        comparison = self._authored(answer.question, sides, ranking)
-        leading = [side.id for side in sides] + list(comparison.between if comparison else ())
-        answer = replace(answer, ranked=tuple(dict.fromkeys([*leading, *answer.ranked]))[:MOST_RANKED])
+        """The authored table of the two sides; without one, a table of what each side's own text says."""
+        sides = self._sides(answer.wording, ranking)
+        comparison = self._authored(answer.wording, sides, ranking)
+        named = [side.topics[0] for side in sides]
+        leading = [*(self._store.topic(side) for side in (comparison.between if comparison else ())), *named]
+        leading += [topic for rest in zip_longest(*(side.topics[1:] for side in sides)) for topic in rest if topic]
+        ranked = dict.fromkeys([*(topic.id for topic in leading), *answer.ranked])
+        answer = replace(answer, ranked=tuple(ranked)[:MOST_RANKED])
         if comparison is not None:
             return self._tabulated(answer, comparison)
-        if len(sides) < 2:
+        if len(named) < 2:
             return self._explain(answer, ranking)
-        written = [place for place in map(self._written_place, sides) if place is not None]
-        titles = " and ".join(f"“{side.title}”" for side in sides)
-        if len(written) < len(sides):
-            missing = next(side for side in sides if self._written_place(side) is None)
+        written = [place for place in map(self._written_place, named) if place is not None]
+        titles = " and ".join(f"“{side.title}”" for side in named)
+        if len(written) < len(named):
+            missing = next(side for side in named if self._written_place(side) is None)
             unwritten = self._unwritten(answer, missing, ranking)
-            nearest = tuple(dict.fromkeys([*(side.id for side in sides), *unwritten.nearest]))
-            note = f"Nobody has compared {titles} yet. {unwritten.note}"
-            return replace(unwritten, note=note, nearest=nearest)
-        told = [sentence for place in written for sentence in _cited(place, sentences_of(place.summary)[:3])]
-        note = f"Nobody has compared {titles} yet; this is what the atlas says of each."
-        return replace(answer, topic=written[0].id, sentences=tuple(told), note=note)
+            nearest = tuple(dict.fromkeys([*(side.id for side in named), *unwritten.nearest]))
+            return replace(unwritten, note=f"Nobody has compared {titles} yet. {unwritten.note}", nearest=nearest)
+        told = [sentence for place in written for sentence in _cited(place, sentences_of(place.summary)[:OF_SIDE])]
+        return replace(
+            answer,
+            topic=written[0].id,
+            sentences=tuple(told),
+            table=built_table(written, self._store),
+            note=f"Nobody has compared {titles} yet: the table is put together from what the atlas says of each.",
+        )
 
-    def _sides(self, question: str, ranking: Ranking) -> list[Topic]:
-        """The topics that a question sets side by side, where its wording tells; else none."""
+    def _sides(self, question: str, ranking: Ranking) -> list[_Side]:
+        """The two sides that the wording of a question tells; none where it is silent."""
         near = {hit.topic.id for hit in ranking.hits}
-        for worded in sides_of(question):
-            found = [self._searcher.search(side, k=1) for side in worded]
-            topics = [(each.hits or each.nearest)[0].topic for each in found if each.hits or each.nearest]
-            told = [
-                topic
-                for topic, each in zip(topics, found, strict=False)
-                if each.hits or topic.id in near or each.evidence >= ENOUGH - SLACK
-            ]
-            distinct = {topic.id: topic for topic in told}
-            if len(distinct) == 2:
-                return list(distinct.values())
+        for worded in sides_of(unglued(question)):
+            sides = [self._side(words, near, is_left) for words, is_left in zip(worded, (True, False), strict=True)]
+            told = [side for side in sides if side is not None]
+            if len({side.topics[0].id for side in told}) == 2:
+                return told
         return []
 
-    def _authored(self, question: str, sides: Sequence[Topic], ranking: Ranking) -> Comparison | None:
-        """The comparison of both sides (or their twins), else that of a like question, else that of two first hits."""
-        if len(sides) == 2:
-            one, other = (self._places(side.id) for side in sides)
-            for place in sorted(one):
-                for comparison in self._store.comparisons(place):
-                    if one & {*comparison.between} and other & {*comparison.between}:
-                        return comparison
-        near = self._searcher.nearest_comparison(question)
-        if near is not None and near[1] >= SAME_QUESTION:
-            return self._store.comparison(near[0])
+    def _side(self, words: str, near: Collection[str], is_left: bool) -> _Side | None:
+        """What one side's words mean: what they find as a whole, led by a topic that a part of them names outright.
+
+        Only the part beside the other side counts: the end of the left side's words, the beginning of the right's.
+        """
+        found = self._searcher.search(words, k=OF_SIDE)
+        topics = [hit.topic for hit in found.hits or found.nearest]
+        whole = self._searcher.nearest_name(words)
+        if whole is not None and whole[1] < NAMED:
+            typed = words.split()
+            parts = [typed[-n:] if is_left else typed[:n] for n in range(1, min(len(typed), LONGEST_NAME + 1))]
+            names = [self._searcher.nearest_name(" ".join(part)) for part in parts if len("".join(part)) > 1]
+            topic, cosine = max((name for name in names if name), key=itemgetter(1), default=whole)
+            if cosine >= OUTRIGHT:
+                return _Side(list({each.id: each for each in (topic, *topics)}.values()), is_sure=True)
+        if found.hits or found.evidence >= ENOUGH - SLACK or any(topic.id in near for topic in topics[:1]):
+            return _Side(topics, is_sure=whole is not None and whole[1] >= NAMED)
+        return None
+
+    def _authored(self, question: str, sides: Sequence[_Side], ranking: Ranking) -> Comparison | None:
+        """The comparison of what is nearest to both sides; else of those that others of their topics, or a like
+        question, lead to, the one whose question is nearest; else that of two first hits.
+
+        Where the sides are sure, a comparison that has neither is no answer.
+        """
+        nearness = self._searcher.nearness_of_comparisons(question)
+        like = max(nearness, key=nearness.__getitem__, default="")
+        alike = self._store.comparison(like) if nearness.get(like, 0) >= SAME_QUESTION else None
+        if not sides:
+            return alike or self._of_first_hits(ranking)
+        one, other = sides
+        found = [comparison_between(self._store, a.id, b.id) for a, b in product(one.topics, other.topics)]
+        if found[0] is not None:
+            return found[0]
+        is_sure = one.is_sure and other.is_sure
+        named = {place for side in sides for topic in side.topics for place in self._places(topic.id)}
+        if alike is not None and (not is_sure or named & {*alike.between}):
+            found.append(alike)
+        nearest = max((each for each in found if each), key=lambda each: nearness.get(each.id, 0), default=None)
+        return nearest or (None if is_sure else self._of_first_hits(ranking))
+
+    def _of_first_hits(self, ranking: Ranking) -> Comparison | None:
+        """A comparison of one of the two first hits with another of the first five."""
         hits: Sequence[Hit] = ranking.hits[:5]
-        first = [self._places(hit.topic.id) for hit in hits]
-        for places in first[:2]:
-            for place in sorted(places):
-                for comparison in self._store.comparisons(place):
-                    if sum(bool(found & {*comparison.between}) for found in first) > 1:
-                        return comparison
+        for hit, other in product(hits[:2], hits):
+            found = comparison_between(self._store, hit.topic.id, other.topic.id)
+            if found is not None:
+                return found
         return None
 
     def _places(self, topic_id: str) -> set[str]:
@@ -290,16 +336,12 @@ class Answerer:
 
     def _tabulated(self, answer: Answer, comparison: Comparison) -> Answer:
         sides = [self._store.topic(side) for side in comparison.between]
-        table = AspectTable(
-            comparison.id,
-            comparison.between,
-            tuple(side.title for side in sides),
-            tuple(AspectRow(aspect.name, aspect.values) for aspect in comparison.aspects),
-        )
         same = [Sentence(text, sides[0].id, comparison.refs) for text in sentences_of(comparison.same)]
         choose = [Sentence(text, sides[-1].id, comparison.refs) for text in sentences_of(comparison.choose)]
         kept = (*same[:2], *choose[: MOST_SENTENCES - 2])
-        return replace(answer, topic=sides[0].id, sentences=kept, table=table, demo=sides[0].demo)
+        return replace(
+            answer, topic=sides[0].id, sentences=kept, table=authored_table(comparison, self._store), demo=sides[0].demo
+        )
 
     # Prerequisites, lists, demos
 

@@ -108,7 +108,8 @@ _SIDES = (
     ),
     re.compile(r"\bdifferences? between (?P<a>.+?),? and (?P<b>.+)", re.IGNORECASE),
     re.compile(
-        r"\b(?:compare and contrast|compare|contrast) (?P<a>.+?),? (?:and|with|to|against|vs\.?|versus) (?P<b>.+)",
+        r"\b(?:compare and contrast|compare|comparing|contrast|choosing between|distinguish) (?P<a>.+?)"
+        r",? (?:and|with|to|from|against|vs\.?|versus) (?P<b>.+)",
         re.IGNORECASE,
     ),
     re.compile(r"\bhow (?:do|does|are|is) (?P<a>.+?) differ(?:ent)?(?: from| to)? (?P<b>.+)", re.IGNORECASE),
@@ -141,7 +142,7 @@ def sides_of(question: str) -> list[tuple[str, str]]:
     match = next((found for pattern in _SIDES if (found := pattern.search(first))), None)
     if match is None:
         return []
-    one, other = (_TRAILER.sub("", _LEAD_IN.sub("", match[side])).strip(" ,") for side in ("a", "b"))
+    one, other = (_LEAD_IN.sub("", worded).strip(" ,") for worded in (match["a"], _TRAILER.sub("", match["b"])))
     if not one or not other or {one.casefold(), other.casefold()} & _STANDS_FOR_ANOTHER:
         return []
     shared = [(f"{one} {other.split(' ', 1)[1]}", other)] if " " not in one and " " in other else []

@@ -13,6 +13,9 @@ PassageField = Literal[
 LABELS: tuple[PassageField, ...] = ("title", "label", "path")
 """Three views of a topic's place, which every topic has: alone, with its parent, with all its ancestors."""
 
+NAMES: tuple[PassageField, ...] = ("title", "label", "alias")
+"""What a topic may be called. A path is none: its words come from many topics."""
+
 
 SHORTEST_PART = 200
 """Characters, from which a paragraph of a detail stands alone."""

@@ -14,10 +14,10 @@ from search.errors import EmptyQuery, QueryTooLong
 from search.examples import NO_EXAMPLES, Examples
 from search.filters import Filters
 from search.lexical import LexicalIndex
-from search.passages import LABELS, Passage
+from search.passages import LABELS, NAMES, Passage
 from search.scoring import Strength, meaning_of, total
 from search.spelling import Speller, correct
-from search.words import QueryWord, words_of_query
+from search.words import QueryWord, unglued, words_of_query
 
 if TYPE_CHECKING:
     from search.dense import DenseIndex
@@ -163,6 +163,7 @@ class Searcher:
         self._owner = np.array([self._number[passage.topic] for passage in passages], dtype=np.int64)  # topic numbers
         self._is_label = np.array([passage.field in LABELS for passage in passages], dtype=np.bool_)
         self._is_name = self._is_label | np.array([passage.field == "alias" for passage in passages], dtype=np.bool_)
+        self._names = np.flatnonzero([passage.field in NAMES for passage in passages])
         self._by_owner = np.argsort(self._owner, kind="stable")  # passage numbers, topic by topic
         self._bounds = np.searchsorted(self._owner[self._by_owner], np.arange(len(self._topics) + 1))
 
@@ -201,13 +202,21 @@ class Searcher:
         scores = self._lexical.scores(_forms(words_of_query(query)))
         return [(self._passages[n], float(scores[n])) for n in among[np.argsort(-scores[among], kind="stable")]]
 
-    def nearest_comparison(self, question: str) -> tuple[str, float] | None:
-        """Return the id of the comparison whose question is nearest, and its cosine; None without any or an encoder."""
-        return None if self._encoder is None else self._comparisons.nearest(self._vector(question)[0])
+    def nearest_name(self, text: str) -> tuple[Topic, float] | None:
+        """Return the topic whose title, label or alias is nearest, and the cosine; None without an encoder."""
+        if self._encoder is None or self._dense is None:
+            return None
+        cosines, numbers = self._dense.search(self._vector(text), 1, self._names)
+        return self._topics[int(self._owner[int(numbers[0, 0])])], float(cosines[0, 0])
+
+    def nearness_of_comparisons(self, question: str) -> Mapping[str, float]:
+        """Return how near each comparison's nearest example is to a question, by id; empty without an encoder."""
+        return {} if self._encoder is None else self._comparisons.nearness(self._vector(question)[0])
 
     # Finding
 
     def _find(self, query: str, among: NDArray[np.int64] | None) -> _Finding:
+        query = unglued(query)
         words = words_of_query(query)
         unknown = [word.typed for word in words if not word.is_pair and not self._is_known(word)]
         read, corrections = correct(query, unknown, self._speller.read) if unknown else (query, {})
@@ -338,7 +347,7 @@ class Searcher:
         return finding.by_meaning.best + WORDS_SHARE * strength - BOUNDARY_SHARE * finding.beyond[1]
 
     def _is_a_name(self, finding: _Finding) -> bool:
-        """Whether a label or an alias of the best topic by words has every word of the query, compounds as a whole.
+        """Whether a name of the best topic by words has every word of the query, compounds as a whole.
 
         Such a query is at home, however terse it is and however little the encoder makes of it ("FID", "beta_t").
         """
@@ -347,7 +356,7 @@ class Searcher:
             return False
         passage = finding.by_words.passage_of(first)
         wholes = [word.forms[-1] for word in finding.single_words]
-        is_name = self._passages[passage].field in (*LABELS, "alias")
+        is_name = self._passages[passage].field in NAMES
         return is_name and len(self._lexical.matched(passage, wholes)) == len(wholes)
 
     # Words
@@ -359,7 +368,9 @@ class Searcher:
         return word
 
     def _is_known(self, word: QueryWord) -> bool:
-        if any(form in self._lexical for form in word.forms):
+        """Whether the atlas or the encoder has the word, or each part of a compound."""
+        *parts, whole = word.forms
+        if whole in self._lexical or (parts and all(part in self._lexical for part in parts)):
             return True
         return self._encoder is not None and self._encoder.knows(word.typed.casefold())
 

@@ -47,6 +47,7 @@ _TYPOGRAPHY = re.compile(r"\\(?:mathrm|mathbf|mathcal|mathbb|operatorname|text|l
 _HUMP = re.compile(r"(?<=[a-z]{3})(?=[A-Z][A-Za-z]{2}|[A-Z]{2})")
 _WORD = re.compile(r"[^\W_]+(?:[-_'.+][^\W_]+)*")
 _PART = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
+_GLUED = re.compile(r"\)(?=[^\W_])|\b(?:and|are|for|in|is|of|the|to|with)(?=[A-Z][^\W_])")
 _WHAT_DOES_IT_MEAN = re.compile(r"\bmean(?:s|t)?\b(?=\s*(?:by\b|[?.!]|$))", re.IGNORECASE)
 _VOWELS = frozenset("aeiouy")
 _PUNCTUATION = "?!.,;:()[]{}\"'“”‘’"
@@ -102,6 +103,11 @@ def words_of_query(query: str) -> list[QueryWord]:
                 forms = tuple(_stem(form) for form in _forms(compound))
                 words.extend([QueryWord(typed, forms, is_symbol)] if forms else [])
     return words + pairs
+
+
+def unglued(text: str) -> str:
+    """Return the text with spaces where copying from a page lost them: "what areDCGANs" → "what are DCGANs"."""
+    return _GLUED.sub(r"\g<0> ", text)
 
 
 def spell(text: str) -> str:

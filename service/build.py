@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from graph import Atlas, AtlasError, from_graphml, from_json
 from ingest import atlas_of_outline, read_corpus, read_outline
 from search import boundary_examples, comparison_examples, passages_of
-from service.contents import read_atlas, read_passages, write_contents
+from service.contents import EXAMPLES, read_atlas, read_examples, read_passages, write_contents
 from service.model import MODEL, prepare_model
 from service.settings import Settings
 from service.snapshot import Snapshot, SnapshotDamaged, SnapshotMissing, build_lock, open_current, write_snapshot
@@ -167,14 +167,12 @@ def _encoded(encoder: "Encoder", texts: Sequence[str], progress: Progress) -> li
 def _vectors_by_text(snapshot: Snapshot) -> dict[str, NDArray[np.float32]]:
     from search.dense import DenseIndex
 
-    folder = snapshot.verified("atlas.json", "boundary.npy", "comparisons.npy", "passages.json", "vectors.faiss")
-    atlas = read_atlas(folder)
+    folder = snapshot.verified(*EXAMPLES, "passages.json", "vectors.faiss")
     texts = [passage.text for passage in read_passages(folder)]
-    texts += [example.text for example in (*boundary_examples(atlas), *comparison_examples(atlas))]
-    examples = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("boundary", "comparisons"))
-    vectors = [DenseIndex.load(folder / "vectors.faiss").vectors(), *examples]
-    rows = [row for part in vectors for row in part]
-    return dict(zip(texts, rows, strict=True))
+    vectors = dict(zip(texts, DenseIndex.load(folder / "vectors.faiss").vectors(), strict=True))
+    for examples in (read_examples(folder, "boundary"), read_examples(folder, "comparisons")):
+        vectors |= examples.vector_by_text
+    return vectors
 
 
 def _counts(atlas: Atlas) -> dict[str, int]:

@@ -1,25 +1,31 @@
 """What a snapshot holds, as values: written by a build, read by whoever opens it.
 
-atlas.json       the atlas
-boundary.npy     one vector for each example of a neighbouring field
-comparisons.npy  one vector for each example of a comparison
-passages.json    its passages, in the order of their vectors
-vectors.faiss    one vector a passage
-lexical/         the lexical index
+atlas.json            the atlas
+boundary.json, .npy   examples of neighbouring fields, and a vector for each
+comparisons.json, .npy    the same of comparisons
+passages.json         the passages, in the order of their vectors
+vectors.faiss         one vector a passage
+lexical/              the lexical index
+
+Whatever has a vector is written with its text: a later version may make other texts of the same atlas.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from graph import Atlas
-from search import Examples, Passage, boundary_examples, comparison_examples
+from search import Example, Examples, Passage, boundary_examples, comparison_examples
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+ExamplesName = Literal["boundary", "comparisons"]
+EXAMPLES = ("boundary.json", "boundary.npy", "comparisons.json", "comparisons.npy")
 
 
 def write_contents(
@@ -37,6 +43,7 @@ def write_contents(
     (folder / "atlas.json").write_bytes(msgspec.json.encode(atlas))
     (folder / "passages.json").write_bytes(msgspec.json.encode(passages))
     for name, examples in (("boundary", boundary_examples(atlas)), ("comparisons", comparison_examples(atlas))):
+        (folder / f"{name}.json").write_bytes(msgspec.json.encode(examples))
         rows = np.array([vector_of[example.text] for example in examples], np.float32)
         np.save(folder / f"{name}.npy", rows, allow_pickle=False)
     vectors = np.stack([vector_of[passage.text] for passage in passages])
@@ -54,11 +61,9 @@ def read_passages(folder: Path) -> tuple[Passage, ...]:
     return msgspec.json.decode((folder / "passages.json").read_bytes(), type=tuple[Passage, ...])
 
 
-def read_examples(folder: Path, atlas: Atlas) -> tuple[Examples, Examples]:
-    """The examples of neighbouring fields and those of comparisons of a snapshot's folder, which holds this atlas."""
+def read_examples(folder: Path, name: ExamplesName) -> Examples:
+    """The examples of neighbouring fields ("boundary") or those of comparisons of a snapshot's folder."""
     import numpy as np
 
-    return (
-        Examples(boundary_examples(atlas), np.load(folder / "boundary.npy", allow_pickle=False)),
-        Examples(comparison_examples(atlas), np.load(folder / "comparisons.npy", allow_pickle=False)),
-    )
+    examples = msgspec.json.decode((folder / f"{name}.json").read_bytes(), type=tuple[Example, ...])
+    return Examples(examples, np.load(folder / f"{name}.npy", allow_pickle=False))

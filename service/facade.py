@@ -1,5 +1,6 @@
 """The one surface that the command line, Streamlit and every other front end call."""
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,13 +19,14 @@ from graph import (
     Reference,
     Topic,
     TopicNotFound,
+    comparison_between,
     nearest_ids,
     neighbourhood,
     to_graphml,
     to_json,
 )
 from search import Answer, Answerer, Filters, ModelUnavailable, Ranking, Searcher
-from service.contents import read_atlas, read_examples, read_passages
+from service.contents import EXAMPLES, read_atlas, read_examples, read_passages
 from service.settings import Settings
 from service.snapshot import Snapshot, open_current
 from study import StudyPath, plan_path
@@ -83,10 +85,7 @@ class Service:
         from search.lexical import LexicalIndex
         from service.model import verified_model
 
-        folder = self.snapshot.verified(
-            "atlas.json", "boundary.npy", "comparisons.npy", "passages.json", "vectors.faiss", "lexical"
-        )
-        boundary, comparisons = read_examples(folder, read_atlas(folder))
+        folder = self.snapshot.verified(*EXAMPLES, "passages.json", "vectors.faiss", "lexical")
         precision = self.settings.precision
         try:
             encoder = Encoder(verified_model(self.settings.home, FILES[precision], FILES["tokenizer"]), precision)
@@ -98,8 +97,8 @@ class Service:
             read_passages(folder),
             DenseIndex.load(folder / "vectors.faiss"),
             LexicalIndex.load(folder / "lexical"),
-            boundary,
-            comparisons,
+            read_examples(folder, "boundary"),
+            read_examples(folder, "comparisons"),
         )
 
     # Topics
@@ -107,8 +106,8 @@ class Service:
     def find_topic(self, words: str) -> Found:
         """Return the topic that is named by id, by the end of its id, or by words (then the best hit of a search).
 
-        Where several ids end alike the canonical or the highest one is taken and the rest are named in `others`.
-        Raises TopicNotFound.
+        Where several ids end alike the canonical or the highest one is taken and the rest are named in `others`. What
+        looks like an id is taken as words only when they are a topic's very name ("wgan-gp"). Raises TopicNotFound.
         """
         try:
             return Found(self.store.topic(words), "id")
@@ -118,9 +117,12 @@ class Service:
         if ending:
             leading = min(ending, key=lambda topic: (topic.depth, topic.position))
             return Found(leading, "suffix", tuple(topic.id for topic in ending if topic is not leading))
-        if "/" in words or ("-" in words and " " not in words):
+        if "/" in words:
             raise unknown
-        hits = self.search(words, k=4).hits
+        ranking = self.search(words, k=4)
+        hits = ranking.hits
+        if "-" in words and " " not in words and ranking.evidence < math.inf:
+            raise unknown
         if not hits:
             raise TopicNotFound(words, nearest_ids(words, [topic.id for topic in self.store.topics()]))
         return Found(hits[0].topic, "words", tuple(hit.topic.id for hit in hits[1:]))
@@ -141,12 +143,9 @@ class Service:
 
     def compare(self, one: str, other: str) -> Comparison:
         """The authored comparison that has both topics (or their twins) as sides. Raises NothingCompared."""
-        places = {topic.id for topic in [self.store.topic(one), *self.store.twins(one)]}
-        others = {topic.id for topic in [self.store.topic(other), *self.store.twins(other)]}
-        for place in sorted(places, key=lambda topic_id: topic_id != one):
-            for comparison in self.store.comparisons(place):
-                if others & set(comparison.between) - places:
-                    return comparison
+        comparison = comparison_between(self.store, one, other)
+        if comparison is not None:
+            return comparison
         known = [c.id for topic_id in (one, other) for c in self.store.comparisons(topic_id)]
         hint = f" Comparisons with one of them: {', '.join(dict.fromkeys(known))}." if known else ""
         raise NothingCompared(f"Nobody has compared {one} with {other} yet.{hint}")
@@ -188,9 +187,9 @@ class Service:
         """The best topics for a query, each with the passage that matched."""
         return self._searcher.search(query, k, filters)
 
-    def ask(self, question: str) -> Answer:
-        """An answer made of the atlas's own sentences, each cited."""
-        return Answerer(self.store, self._searcher).ask(question)
+    def ask(self, question: str, after: str | None = None) -> Answer:
+        """An answer made of the atlas's own sentences, each cited; `after` is the topic of the answer before it."""
+        return Answerer(self.store, self._searcher).ask(question, after)
 
     def export(self, kind: Literal["json", "graphml"]) -> bytes:
         """The whole atlas in a format that reads back to the same atlas."""

@@ -12,6 +12,7 @@ import typer
 from graph import AtlasError, DemoLink, Level
 from search import Answer, Filters, Ranking
 from service import Service, open_service, wire
+from ui.cli_graph import resolve
 from ui.terminal import AsJson, breadcrumb, console, note, plain, print_json, print_json_line
 
 batch = typer.Typer(
@@ -75,11 +76,15 @@ def _note_corrections(corrections: tuple[tuple[str, str], ...], meaning_off: boo
 
 
 def ask(
-    question: Annotated[str, typer.Argument(help="A question, as you would ask a person.")], json: AsJson = False
+    question: Annotated[str, typer.Argument(help="A question, as you would ask a person.")],
+    after: Annotated[
+        str | None, typer.Option(help='The topic asked about before, for a follow-up such as "and its loss?".')
+    ] = None,
+    json: AsJson = False,
 ) -> None:
     """Answer a question in the atlas's own sentences, each cited."""
     service = open_service()
-    answer = service.ask(question)
+    answer = service.ask(question, after=None if after is None else resolve(service, after).id)
     if json:
         print_json(wire.answer(service, answer))
     else:
@@ -91,6 +96,8 @@ def _print_answer(service: Service, answer: Answer) -> None:
 
     out = console()
     _note_corrections((), answer.meaning_off)
+    if answer.read_as:
+        note(f'Read as "{answer.read_as}"')
     number_of = {topic_id: number for number, topic_id in enumerate(answer.citations, start=1)}
     if answer.sentences:
         out.print(plain(" ".join(f"{sentence.text} [{number_of[sentence.topic]}]" for sentence in answer.sentences)))

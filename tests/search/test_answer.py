@@ -75,10 +75,33 @@ def test_a_comparison_gives_the_authored_table(answerer: Answerer) -> None:
 
 def test_an_uncompared_pair_is_told_side_by_side_and_said_so(answerer: Answerer) -> None:
     answer = answerer.ask("what is the difference between mode collapse and the latent vector?")
-    assert answer.table is None
+    assert answer.table is not None
+    assert answer.table.comparison is None
+    assert answer.table.titles == ("Mode Collapse", "Latent Vector")
+    assert {row.aspect: row.values for row in answer.table.rows} == {
+        "Part of": ("Generative Adversarial Networks (GANs) › Training Challenges", "Variational Autoencoders (VAEs)"),
+        "Often misread": ("A low generator loss does not show that modes are covered.", "—"),
+        "Needed first": ("—", "KL Divergence"),
+        "Demo": ("gan-mode-collapse: Count the modes that survive", "—"),
+    }
     assert answer.citations == ("gan/challenges/mode-collapse", "vae/latent")
     assert answer.ranked[:2] == ("gan/challenges/mode-collapse", "vae/latent")
     assert "Nobody has compared “Mode Collapse” and “Latent Vector” yet" in answer.note
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "what should I watch when comparing reconstruction loss and KL divergence during training?",
+        "how do I weigh the trade-offs when choosing reconstruction loss versus KL divergence in a real system?",
+        "what isReconstruction Loss (of a VAE)and how does it differ from theKL divergence?",
+    ],
+)
+def test_the_sides_of_a_long_question_are_the_names_beside_its_connective(answerer: Answerer, question: str) -> None:
+    answer = answerer.ask(question)
+    assert answer.table is not None
+    assert answer.table.comparison == "reconstruction-vs-kl"
+    assert {*answer.ranked[:2]} == {"vae/losses/reconstruction", "vae/losses/kl"}
 
 
 def test_prerequisites_come_with_their_reasons_needed_ones_first(answerer: Answerer) -> None:

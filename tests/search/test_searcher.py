@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -108,6 +109,16 @@ def test_a_foreign_question_gets_no_hit_and_hears_what_is_nearest(searcher: Sear
     assert ranking.abstained
     assert ranking.hits == ()
     assert len(ranking.nearest) == 3
+
+
+def test_words_of_a_path_are_no_name(searcher: Searcher) -> None:
+    named, mixed = searcher.search("evidence lower bound"), searcher.search("collapse of networks")
+    assert named.evidence == math.inf
+    assert mixed.evidence < math.inf
+
+
+def test_a_compound_with_an_unknown_part_is_taken_apart(searcher: Searcher) -> None:
+    assert searcher.search("what is ModeCollapseand why").corrections == (("ModeCollapseand", "mode collapse and"),)
 
 
 def test_a_correction_is_told(searcher: Searcher) -> None:

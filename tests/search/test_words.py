@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.words import spell, words_of, words_of_query
+from search.words import spell, unglued, words_of, words_of_query
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,16 @@ def test_any_text_has_words_in_plain_lower_case(text: str) -> None:
         assert word == word.strip()
         assert word
         assert not any(sign.isspace() for sign in word)
+
+
+@pytest.mark.parametrize(
+    ("glued", "text"),
+    [
+        ("What areDeep GANs (DCGANs)and how do they differ?", "What are Deep GANs (DCGANs) and how do they differ?"),
+        ("the size ofBERT", "the size of BERT"),
+        ("CycleGAN and InfoGAN, InceptionV3, iForest", "CycleGAN and InfoGAN, InceptionV3, iForest"),
+        ("p(x) and q(z)", "p(x) and q(z)"),
+    ],
+)
+def test_spaces_that_copying_lost_come_back(glued: str, text: str) -> None:
+    assert unglued(glued) == text

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from graph import from_json, to_json
+from graph import Atlas, from_json, to_json
 from ingest import CorpusError
+from search import Example
 from service import Settings, SnapshotDamaged, open_service
 from service.build import build, file_source
 from service.contents import read_atlas
@@ -56,6 +57,26 @@ def test_vectors_that_were_taken_over_are_those_of_a_fresh_build(settings: Setti
     fresh = build(settings, force=True).snapshot.folder / "vectors.faiss"
     assert incremental != fresh
     assert incremental.read_bytes() == fresh.read_bytes()
+
+
+def test_a_vector_is_taken_over_by_the_text_that_it_was_made_of(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later version makes another text of the same comparison: the old text's vector must not stand for it."""
+    build(settings)
+
+    def other_texts(atlas: Atlas) -> list[Example]:
+        return [Example(comparison.id, "quite another wording") for comparison in atlas.comparisons]
+
+    for module in ("service.build", "service.contents"):
+        monkeypatch.setattr(f"{module}.comparison_examples", other_texts)
+    written(settings).write_text(written(settings).read_text() + "  aliases: [sameness]\n")
+    report = build(settings)
+    assert report.embedded == 2  # the alias and the wording
+    fresh = build(settings, force=True)
+    assert (report.snapshot.folder / "comparisons.npy").read_bytes() == (
+        fresh.snapshot.folder / "comparisons.npy"
+    ).read_bytes()
 
 
 def test_a_broken_corpus_changes_nothing(settings: Settings) -> None:

@@ -31,6 +31,18 @@ def examples() -> None:
     st.pills("Try one of these", EXAMPLES, key="example", on_change=chosen)
 
 
+def asked_before(question: str) -> str | None:
+    """The topic that answered the question before this one; a rerun of the page is no new question."""
+    said: tuple[str, str | None, str | None] = st.session_state.get("conversation", ("", None, None))
+    last, before, topic = said
+    return before if question == last else topic
+
+
+def remember(question: str, before: str | None, answer: Answer) -> None:
+    """Keep what a next question may lean on: the topic of this answer, or else the one before."""
+    st.session_state.conversation = (question, before, answer.topic or before)
+
+
 def answer_card(atlas: Service, answer: Answer) -> None:
     """The answer with its citations, or the plain word that there is none."""
     number_of = {topic_id: number for number, topic_id in enumerate(answer.citations, start=1)}
@@ -156,7 +168,12 @@ def page() -> None:
         examples()
         return
     with loading(180, f"Reading {len(topic_labels()):,} topics"):
-        answer, ranking = atlas.ask(question or ""), atlas.search(question or "")
+        before = asked_before(question or "")
+        answer = atlas.ask(question or "", after=before)
+        ranking = atlas.search(answer.wording)
+    remember(question or "", before, answer)
+    if answer.read_as:
+        st.caption(f"Read as “{plain(answer.read_as)}”, after the question before.")
     left, right = st.columns([1.8, 1], gap="large")
     with left:
         answer_card(atlas, answer)
