@@ -97,7 +97,10 @@ def run(
     param: Annotated[list[str] | None, typer.Option("--param", help="name=value (repeatable).")] = None,
     preset: Annotated[str | None, typer.Option(help="Named settings of the demo; --param goes over them.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run although an equal run is kept.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="File to write the whole result to, as JSON.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for result.json, report.html and PNG figures; or one .json or .html file."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Run a demo and check its claims against what this run measured."""
@@ -111,14 +114,13 @@ def run(
         params.update(presets[preset].values)
     params.update(_read_param(each) for each in param or ())
     outcome = _run_shown(service.run_demo, demo, params, fresh)
-    document = outcome.to_json()
     if out is not None:
-        import msgspec
+        from ui.report import write_report
 
-        out.write_bytes(msgspec.json.encode(document))
-        note(f"{out}: the whole result")
+        for file in write_report(outcome, service.demo(demo).spec, out):
+            note(f"Wrote {file}")
     if json:
-        print_json(document)
+        print_json(outcome.to_json())
     else:
         _print_outcome(outcome)
 
