@@ -1,7 +1,7 @@
 """The plain diffusion recipe: a schedule of noise, the ε-loss, and DDIM's sampler.
 
 Source: Ho, Jain, Abbeel 2020, arXiv:2006.11239, eq. (4), (14) and Algorithm 1; Song, Meng, Ermon 2020,
-  arXiv:2010.02502, eq. (12) and (16).
+  arXiv:2010.02502, eq. (12) and (16); velocity: Salimans, Ho 2022, arXiv:2202.00512, appendix D.
 
 Shared by demos that use a trained denoiser for something. Here ᾱ_0 = 1, so x_0 is data and x_T is nearly noise.
 """
@@ -27,6 +27,19 @@ def jump(x0: Tensor, eps: Tensor, alpha_bar_t: Tensor) -> Tensor:
     """x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε, DDPM eq. (4). x0, eps (B, …); alpha_bar_t (B,) or one number for all."""
     a = alpha_bar_t.view(-1, *[1] * (x0.dim() - 1))  # (B, 1, …)
     return a.sqrt() * x0 + (1 - a).sqrt() * eps
+
+
+def velocity(x0: Tensor, eps: Tensor, alpha_bar_t: Tensor) -> Tensor:
+    """v = √ᾱ_t ε − √(1 − ᾱ_t) x_0, another thing to predict; shapes as in `jump`.
+
+    At high noise it asks for x_0 itself, so a network that is shown a condition learns to use it within few steps.
+    """
+    return jump(eps, -x0, alpha_bar_t)
+
+
+def noise_of(x: Tensor, v: Tensor, alpha_bar_t: Tensor) -> Tensor:
+    """The noise ε = √(1 − ᾱ_t) x_t + √ᾱ_t v that a predicted velocity means; shapes as in `jump`."""
+    return jump(v, x, alpha_bar_t)
 
 
 def step_back(x: Tensor, eps: Tensor, a: Tensor, b: Tensor, noise: Tensor | None = None) -> Tensor:

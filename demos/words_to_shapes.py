@@ -1,6 +1,7 @@
 """A small text-conditioned denoiser of the drawn world: a U-Net that reads the words of a caption by cross-attention.
 
-Source: Rombach et al. 2021, arXiv:2112.10752, §3.3 and eq. (3); guidance: Ho, Salimans 2022, arXiv:2207.12598, eq. (6).
+Source: Rombach et al. 2021, arXiv:2112.10752, §3.3 and eq. (3); guidance: Ho, Salimans 2022, arXiv:2207.12598, eq. (6);
+  prediction of v: Salimans, Ho 2022, arXiv:2202.00512, §4, as in Stable Diffusion 2.
 
 Shared by demos that do something to a model that already turns words into pictures. Shapes: B pictures of S x S, W =
 width, L = words of a caption, D = size of a word.
@@ -79,20 +80,28 @@ class WordUNet(nn.Module):
         return self.token(ids) + self.place.weight
 
     def forward(self, x: Tensor, t: Tensor, words: Tensor) -> Tensor:
-        """x (B, channels, S, S), times t (B,) in [0, 1], words (B, L, D) -> (B, channels, S, S)."""
+        """x (B, channels, S, S), times t (B,) in [0, 1], words (B, L, D) -> predicted noise (B, channels, S, S).
+
+        The layers predict v = √ᾱ ε − √(1 − ᾱ) x_0, which says something at every t; ε = √(1 − ᾱ) x_t + √ᾱ v.
+        """
         e = nn.functional.silu(self.time(embed_time(t, self.width)))  # (B, 4W)
         fine = self.read_high(self.down(self.first(x) + self.where, e), words)  # (B, W, S, S)
         coarse = self.read_low(self.middle(self.shrink(fine), e), words)  # (B, 2W, S/2, S/2)
         back = nn.functional.interpolate(self.grow(coarse), scale_factor=2.0)  # (B, W, S, S)
         fine = self.up(torch.cat([back, fine], dim=1), e)
-        return self.last(nn.functional.silu(self.norm(fine)))
+        v = self.last(nn.functional.silu(self.norm(fine)))
+        a = ALPHA_BAR[(t * T).round().long()][:, None, None, None]
+        return (1 - a).sqrt() * x + a.sqrt() * v
 
 
 def noise_loss(model: WordUNet, x: Tensor, words: Tensor, rng: torch.Generator) -> Tensor:
-    """‖ε − ε_θ(x_t, t, words)‖², eq. (3), mean over pictures x (B, channels, S, S); t and ε are drawn."""
+    """‖ε − ε_θ(x_t, t, words)‖² / ᾱ_t, eq. (3), mean over pictures x (B, channels, S, S); t and ε are drawn.
+
+    1 / ᾱ_t makes it the error of v: without it words, which decide where noise is strong, are learnt late.
+    """
     t = torch.randint(1, T + 1, (len(x),), generator=rng)
-    eps = torch.randn(x.shape, generator=rng)
-    return nn.functional.mse_loss(model(jump(x, eps, ALPHA_BAR[t]), t / T, words), eps)
+    eps, a = torch.randn(x.shape, generator=rng), ALPHA_BAR[t][:, None, None, None]
+    return ((model(jump(x, eps, ALPHA_BAR[t]), t / T, words) - eps).square() / a).mean()
 
 
 def drop(ids: Tensor, rng: torch.Generator) -> Tensor:

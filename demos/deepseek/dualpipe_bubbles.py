@@ -170,8 +170,7 @@ def gradient_gap(ran: list[Timed], stages: int, m: int, rng: torch.Generator) ->
 
 def chart(ran: list[Timed], stages: int) -> list[list[float]]:
     """What each device does in each of CELLS moments: 0 nothing, 1 forward, 2 backward, 3 weights, 4 fused."""
-    width = max(one.end for one in ran) / CELLS
-    cells = [[0.0] * CELLS for _ in range(stages)]
+    width, cells = max(one.end for one in ran) / CELLS, [[0.0] * CELLS for _ in range(stages)]
     for one in ran:
         kind = 4.0 if len(one.chunk) == 2 else {"F": 1.0, "B": 2.0, "I": 2.0, "W": 3.0}[one.chunk[0][0]]
         first, past = round(one.start / width), round(one.end / width)
@@ -198,7 +197,6 @@ def run(params: Params, tick: Tick = no_tick) -> Result:
         metrics=[
             Metric("bubble of the chosen schedule", idle[params.schedule], "time units"),
             Metric("share of the time idle", idle[params.schedule] / ends[params.schedule]),
-            Metric("end of the step", ends[params.schedule], "time units"),
         ],
         claims=[
             Claim("1F1B waits (PP−1)(F+B), GPipe too: largest difference", max(off["1f1b"], off["gpipe"]), "<=", 1e-6),

@@ -138,9 +138,9 @@ def run(params: Params, tick: Tick = no_tick) -> Result:
         chosen, gates = route(logits, params.nodes, top_k, limit)
         kept = gates.masked_fill(refused(chosen, experts, params.capacity_factor), 0.0)
         cluster = Cluster(weights, params.nodes, params.gpus_per_node, *torch.zeros(2, ranks, ranks))
-        return cluster, chosen, gates, cluster.run(x, chosen, kept)
+        return cluster, chosen, torch.stack([gates, kept]), cluster.run(x, chosen, kept)
 
-    cluster, chosen, gates, output = travel(limit)
+    cluster, chosen, (gates, kept), output = travel(limit)
     tick(0.5, "limited", **{"copies over InfiniBand": cluster.infiniband.sum().item()})
     free, free_chosen, _, _ = travel(params.nodes)
     everywhere = torch.einsum("eij,nj->nei", weights, x).tanh()  # (N, E, d): one device with all experts
@@ -150,14 +150,12 @@ def run(params: Params, tick: Tick = no_tick) -> Result:
     home = (torch.arange(len(x)) // TOKENS)[:, None]  # (N, 1), the device of each token
     device = chosen // (experts // ranks)  # (N, k)
 
-    def distinct(places: Tensor, at_home: Tensor, n: int) -> Tensor:
-        """How many different places (N, k) of n each token has, without its own: (N,)."""
-        return torch.zeros(len(x), n).scatter(1, places, 1.0).scatter(1, at_home, 0.0).sum(dim=1)
-
     g = params.gpus_per_node
     reached = torch.zeros(len(x), params.nodes).scatter(1, device // g, 1.0).sum(dim=1)  # (N,)
-    remote = distinct(device // g, home // g, params.nodes).sum().item()
-    naive = (torch.zeros(len(x), ranks).scatter(1, device, 1.0) * (torch.arange(ranks) // g != home // g)).sum().item()
+    visited = torch.zeros(len(x), ranks).scatter_add(1, device, (kept > 0).float()) > 0  # (N, R)
+    distant = torch.arange(ranks) // g != home // g  # (N, R)
+    naive = (visited & distant).sum().item()
+    remote = (visited & distant).view(len(x), params.nodes, g).any(dim=2).sum().item()
     sent = cluster.infiniband.sum().item()
     dropped = refused(chosen, experts, params.capacity_factor).float().mean().item()
     ib, nv = (D * THERE * link.sum().item() / len(x) for link in (cluster.infiniband, cluster.nvlink))

@@ -38,7 +38,7 @@ class Params(DemoParams):
         "weak penalty": Preset("λ = 1: the slope passes one, and the gap is too large by as much", {"penalty": 1.0}),
         "no bound": Preset("λ = 0: the slope grows without end, the gap measures nothing", {"penalty": 0.0}),
         "clipped weights": Preset("A bound on weights, not on the slope: the gap has no unit", {"constraint": "clip"}),
-        "spectral norm": Preset("Slope at most one in each layer: a distance without any penalty", {"constraint": "spectral"}),
+        "spectral norm": Preset("Slope at most one in each layer, without a penalty", {"constraint": "spectral"}),
     }
 
 

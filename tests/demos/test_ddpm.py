@@ -9,7 +9,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import nn
 
-from demos.ddpm import EMA, T, jump, make_schedule, step_back, train, visits
+from demos.ddpm import EMA, T, jump, make_schedule, noise_of, step_back, train, velocity, visits
 from tests.demos.outcomes import rng
 
 SCHEDULE: dict[str, Any] = {"num_train_timesteps": T, "beta_start": 0.1 / T, "beta_end": 20 / T, "clip_sample": True}
@@ -30,6 +30,16 @@ def test_the_jump_is_diffusers_add_noise() -> None:
     theirs: Any = DDPMScheduler(**SCHEDULE)
     torch.testing.assert_close(jump(x0, eps, make_schedule()[t]), theirs.add_noise(x0, eps, t - 1), rtol=0, atol=1e-5)
     assert torch.equal(jump(x0[:, 0, 0], eps[:, 0, 0], torch.tensor(1.0)), x0[:, 0, 0])  # of any shape; ᾱ = 1: no noise
+
+
+def test_the_velocity_is_diffusers_and_gives_the_noise_back() -> None:
+    x0, eps = torch.rand(5, 1, 8, 8, generator=rng()), torch.randn(5, 1, 8, 8, generator=rng(1))
+    t = torch.tensor([1, 2, 50, 150, T])
+    a = make_schedule()[t]
+    theirs: Any = DDPMScheduler(**SCHEDULE)
+    v = theirs.get_velocity(x0, eps, t - 1)
+    torch.testing.assert_close(velocity(x0, eps, a), v, rtol=0, atol=1e-5)
+    torch.testing.assert_close(noise_of(jump(x0, eps, a), v, a), eps, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
