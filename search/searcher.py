@@ -17,7 +17,7 @@ from search.lexical import LexicalIndex
 from search.passages import LABELS, NAMES, Passage
 from search.scoring import Strength, meaning_of, total
 from search.spelling import Speller, correct
-from search.words import QueryWord, unglued, words_of_query
+from search.words import QueryWord, unglued, words_of, words_of_query
 
 if TYPE_CHECKING:
     from search.dense import DenseIndex
@@ -201,6 +201,14 @@ class Searcher:
             return [(self._passages[n], cosine) for n, cosine in zip(numbers[0], cosines[0].tolist(), strict=True)]
         scores = self._lexical.scores(_forms(words_of_query(query)))
         return [(self._passages[n], float(scores[n])) for n in among[np.argsort(-scores[among], kind="stable")]]
+
+    def similarity(self, text: str, others: Sequence[str]) -> list[float]:
+        """Return the cosine of a text with each of some others; without an encoder the share of its words they have."""
+        if self._encoder is None:
+            words = {*words_of(text)}
+            return [len(words.intersection(words_of(other))) / max(1, len(words)) for other in others]
+        vectors = np.concatenate([self._encoder.encode([each]) for each in (text, *others)])
+        return (vectors[1:] @ vectors[0]).tolist()
 
     def nearest_name(self, text: str) -> tuple[Topic, float] | None:
         """Return the topic whose title, label or alias is nearest, and the cosine; None without an encoder."""

@@ -25,7 +25,8 @@ from graph import (
     to_graphml,
     to_json,
 )
-from search import Answer, Answerer, Filters, ModelUnavailable, Ranking, Searcher
+from search import Answer, Answerer, Filters, ModelUnavailable, Ranking, Searcher, Sentence
+from search.sentences import sentences_of
 from service.contents import EXAMPLES, read_atlas, read_examples, read_passages
 from service.settings import Settings
 from service.snapshot import Snapshot, open_current
@@ -210,6 +211,18 @@ class Service:
         serves: dict[str, list[Topic]] = {}
         for topic in self.store.topics():
             if topic.demo is not None:
+    def retell(self, answer: Answer, on_sentence: Callable[[Sentence], None] = lambda _: None) -> "Retelling":
+        """An answer in the words of the language model that the settings name, each sentence checked and cited.
+
+        Its sources are the answer's own sentences and the summaries of the topics found. Raises ModelFailed.
+        """
+        from service.language_model import retell
+
+        found = [self.store.topic(topic_id) for topic_id in dict.fromkeys([*answer.citations, *answer.ranked[:5]])]
+        summaries = [Sentence(text, topic.id, topic.refs) for topic in found for text in sentences_of(topic.summary)]
+        sources = list({source.text: source for source in (*answer.sentences, *summaries)}.values())
+        return retell(answer, sources, self.settings, self._searcher.similarity, on_sentence)
+
                 serves.setdefault(topic.demo.demo, []).append(topic)
         return [DemoInfo(d, specs.get(d.id), tuple(serves.get(d.id, ()))) for d in self.store.demos()]
 

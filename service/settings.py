@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from platformdirs import user_data_path
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from graph import AtlasError
@@ -33,6 +33,13 @@ class Settings(BaseSettings):
     )
     demo_seconds: float = Field(default=300, ge=1, le=3600, description="Wall-clock limit of one demo run, in seconds")
     demo_memory_mb: int = Field(default=3072, ge=256, description="Memory limit of one demo run, in MiB")
+    llm_url: str = Field(default="", description="OpenAI-compatible endpoint that may retell answers; none by default")
+    llm_model: str = Field(default="", description="Name of the model at that endpoint")
+    llm_key: SecretStr | None = Field(default=None, description="Its key, from the environment alone")
+    llm_seconds: float = Field(default=60, ge=1, le=600, description="Time limit of one request to it, in seconds")
+    llm_tokens: int = Field(default=600, ge=50, le=8000, description="Most tokens that one answer of it may have")
+    llm_price_read: float = Field(default=0, ge=0, description="Price of a million tokens that it reads")
+    llm_price_written: float = Field(default=0, ge=0, description="Price of a million tokens that it writes")
 
     @classmethod
     def read(cls) -> Self:

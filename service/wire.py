@@ -10,6 +10,7 @@ from service.facade import DemoInfo, Service
 
 if TYPE_CHECKING:
     from demos import Description
+    from service.language_model import Retelling
 
 
 def topic_line(topic: Topic) -> dict[str, Any]:
@@ -92,6 +93,18 @@ def answer(service: Service, of: Answer) -> dict[str, Any]:
             topic_line(topic) | {"references": [reference(work) for work in service.references(topic.refs)]}
             for topic in map(service.store.topic, of.citations)
         ],
+    }
+
+
+def retelling(service: Service, of: "Retelling") -> dict[str, Any]:
+    """A checked answer of a language model: the answer, and what the model did for it."""
+    return answer(service, of.answer) | {
+        "by_model": of.by_model,
+        "model": of.model,
+        "left_out": list(of.left_out),
+        "prompt_tokens": of.prompt_tokens,
+        "completion_tokens": of.completion_tokens,
+        "cost": of.cost,
     }
 
 

@@ -80,15 +80,35 @@ def ask(
     after: Annotated[
         str | None, typer.Option(help='The topic asked about before, for a follow-up such as "and its loss?".')
     ] = None,
+    llm: Annotated[
+        bool, typer.Option("--llm", help="Let the language model of the settings tell it; every sentence is checked.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Answer a question in the atlas's own sentences, each cited."""
     service = open_service()
     answer = service.ask(question, after=None if after is None else resolve(service, after).id)
-    if json:
+    if llm:
+        _retell(service, answer, json)
+    elif json:
         print_json(wire.answer(service, answer))
     else:
         _print_answer(service, answer)
+
+
+def _retell(service: Service, answer: Answer, json: bool) -> None:
+    """Print each sentence of the model as it stands the check, then the whole answer with its sources."""
+    if json:
+        print_json(wire.retelling(service, service.retell(answer)))
+        return
+    told = service.retell(answer, lambda sentence: note(sentence.text))
+    _print_answer(service, told.answer)
+    cost = "" if told.cost is None else f", cost {told.cost:.4f}"
+    if not told.by_model:
+        note("Nothing that the model wrote is carried by the sources: this is the atlas's own answer.")
+    note(f"{told.model}: {told.prompt_tokens} tokens read, {told.completion_tokens} written{cost}.")
+    if told.left_out:
+        note(f"Left out, as the sources do not carry them: {' '.join(told.left_out)}")
 
 
 def _print_answer(service: Service, answer: Answer) -> None:

@@ -3,8 +3,9 @@
 import streamlit as st
 
 from graph import Link
-from search import Answer, Hit, Ranking
+from search import Answer, Hit, Ranking, Sentence
 from service import Service, wire
+from service.language_model import ModelFailed
 from ui.layout import Node, neighbourhood_nodes
 from ui.links import query
 from ui.session import guarded, is_ready, label_of, loading, service, topic_labels
@@ -41,6 +42,33 @@ def asked_before(question: str) -> str | None:
 def remember(question: str, before: str | None, answer: Answer) -> None:
     """Keep what a next question may lean on: the topic of this answer, or else the one before."""
     st.session_state.conversation = (question, before, answer.topic or before)
+
+
+def retold(atlas: Service, answer: Answer) -> Answer:
+    """The answer in the words of the language model of the settings, when it is wanted; each sentence as it comes."""
+    settings = atlas.settings
+    if not (settings.llm_url and settings.llm_model) or answer.abstained:
+        return answer
+    if not st.toggle(f"In the words of {plain(settings.llm_model)}", key="llm"):
+        return answer
+    coming, so_far = st.empty(), list[str]()
+
+    def show(sentence: Sentence) -> None:
+        so_far.append(prose(sentence.text))
+        coming.markdown(" ".join(so_far))
+
+    try:
+        told = atlas.retell(answer, show)
+    except ModelFailed as error:
+        st.warning(f"{prose(str(error))} This is the atlas's own answer.", icon=":material/warning:")
+        return answer
+    coming.empty()
+    if not told.by_model:
+        st.caption("Nothing that the model wrote is carried by the sources: this is the atlas's own answer.")
+    cost = "" if told.cost is None else f", cost {told.cost:.4f}"
+    unsupported = f"; {len(told.left_out)} unsupported left out" if told.left_out else ""
+    st.caption(f"{told.prompt_tokens} tokens read, {told.completion_tokens} written{cost}{unsupported}.")
+    return told.answer
 
 
 def answer_card(atlas: Service, answer: Answer) -> None:
@@ -176,7 +204,7 @@ def page() -> None:
         st.caption(f"Read as “{plain(answer.read_as)}”, after the question before.")
     left, right = st.columns([1.8, 1], gap="large")
     with left:
-        answer_card(atlas, answer)
+        answer_card(atlas, retold(atlas, answer))
         found_topics(answer, ranking)
     with right:
         leading = answer.topic or (answer.citations or (None,))[0]
