@@ -38,9 +38,12 @@ lint: .venv/dev.done
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
-bench: .venv/dev.done
+# Speed beside sentence-transformers + FAISS; quality beside other searches; odd queries.
+bench: .venv/bench.done
 	$(BIN)/genatlas build
 	$(BIN)/python -m bench.search
+	$(BIN)/python -m bench.peers bench/questions.jsonl
+	$(BIN)/python -m bench.odd_queries
 
 # Every demo on three seeds, two at a time: docs/demos.md.
 bench-demos: .venv/dev.done
@@ -82,12 +85,18 @@ browser:
 	$(UV) pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes --no-deps -r locks/dev.lock
 	touch $@
 
+.venv/bench.done: .venv/dev.done locks/bench.lock
+	@echo 'Installing the packages of locks/bench.lock …'
+	$(UV) pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes --no-deps -r locks/bench.lock
+	touch $@
+
 # Pins with hashes and without addresses, for every platform and Python that pyproject.toml allows.
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 lock: $(UV)
 	$(COMPILE) locks/uv.in -o locks/uv.lock
 	$(COMPILE) --group build pyproject.toml | $(PYTHON) locks/split.py run.lock
 	$(COMPILE) --group build --group dev pyproject.toml | $(PYTHON) locks/split.py dev.lock
+	$(COMPILE) --group build --group dev --group bench pyproject.toml | $(PYTHON) locks/split.py bench.lock
 
 # Files that tests hold the code against; look at the diff before you commit it.
 golden: .venv/dev.done

@@ -30,10 +30,29 @@ from search.sentences import sentences_of
 from service.contents import EXAMPLES, read_atlas, read_examples, read_passages
 from service.settings import Settings
 from service.snapshot import Snapshot, open_current
-from study import StudyPath, plan_path
+from study import (
+    Ready,
+    StudyPath,
+    SyllabusLine,
+    SyllabusReport,
+    Unlocks,
+    check_syllabus,
+    plan_path,
+    ready_topics,
+    syllabus_lines,
+    unlocked_by,
+)
 
 if TYPE_CHECKING:
     from demos import DemoRun, DemoSpec, Description, Figure, Outcome, Progress
+    from service.language_model import Retelling
+
+
+SURE_LEAD, FAR_LEAD = 0.1, 0.3
+"""Lead in score from which a syllabus line's best hit counts as sure: of 176 judged questions above it 95 % hit, of 92
+below it 72 %. An unsure line may also mean the topics behind, up to the second lead."""
+LONGEST_LINE = 200
+"""Characters of a syllabus line that are searched for."""
 
 
 class NothingCompared(AtlasError):
@@ -192,25 +211,6 @@ class Service:
         """An answer made of the atlas's own sentences, each cited; `after` is the topic of the answer before it."""
         return Answerer(self.store, self._searcher).ask(question, after)
 
-    def export(self, kind: Literal["json", "graphml"]) -> bytes:
-        """The whole atlas in a format that reads back to the same atlas."""
-        atlas = read_atlas(self.snapshot.verified("atlas.json"))
-        return to_json(atlas) if kind == "json" else to_graphml(atlas)
-
-    def path(self, goals: Sequence[str], known: Collection[str] = (), thorough: bool = False) -> StudyPath:
-        """What to learn for the goals (topic ids), in order."""
-        return plan_path(self.store, goals, known, thorough)
-
-    # Demos
-
-    def demos(self) -> list[DemoInfo]:
-        """Every demo that the atlas names, by id."""
-        from demos import catalogue
-
-        specs = catalogue()
-        serves: dict[str, list[Topic]] = {}
-        for topic in self.store.topics():
-            if topic.demo is not None:
     def retell(self, answer: Answer, on_sentence: Callable[[Sentence], None] = lambda _: None) -> "Retelling":
         """An answer in the words of the language model that the settings name, each sentence checked and cited.
 
@@ -223,6 +223,48 @@ class Service:
         sources = list({source.text: source for source in (*answer.sentences, *summaries)}.values())
         return retell(answer, sources, self.settings, self._searcher.similarity, on_sentence)
 
+    def export(self, kind: Literal["json", "graphml"]) -> bytes:
+        """The whole atlas in a format that reads back to the same atlas."""
+        atlas = read_atlas(self.snapshot.verified("atlas.json"))
+        return to_json(atlas) if kind == "json" else to_graphml(atlas)
+
+    def path(self, goals: Sequence[str], known: Collection[str] = (), thorough: bool = False) -> StudyPath:
+        """What to learn for the goals (topic ids), in order."""
+        return plan_path(self.store, goals, known, thorough)
+
+    def ready(self, known: Collection[str] = (), goals: Sequence[str] = ()) -> tuple[Ready, ...]:
+        """What can be started now, on the way to the goals if some are named; what most others rest on comes first."""
+        return ready_topics(self.store, known, goals)
+
+    def unlocks(self, topic_id: str) -> Unlocks:
+        """What a topic is good for: what asks for it, with the reasons, and all that rests on it."""
+        return unlocked_by(self.store, topic_id)
+
+    def syllabus(self, text: str, known: Collection[str] = ()) -> SyllabusReport:
+        """What a syllabus, one topic a line, covers, lacks and teaches too early, each line found by searching."""
+        lines = [self._syllabus_line(number, words) for number, words in syllabus_lines(text)]
+        return check_syllabus(self.store, lines, known)
+
+    def _syllabus_line(self, number: int, words: str) -> SyllabusLine:
+        """A line and the topic that it means, with those that come close behind it."""
+        hits = self.search(words[:LONGEST_LINE], k=4).hits
+        if not hits:
+            return SyllabusLine(number, words, None)
+        others = [(hit.topic, hits[0].score - hit.score) for hit in hits[1:]]
+        unsure = any(lead < SURE_LEAD for _, lead in others)
+        close = tuple(topic for topic, lead in others if unsure and lead < FAR_LEAD)
+        return SyllabusLine(number, words, hits[0].topic, close)
+
+    # Demos
+
+    def demos(self) -> list[DemoInfo]:
+        """Every demo that the atlas names, by id."""
+        from demos import catalogue
+
+        specs = catalogue()
+        serves: dict[str, list[Topic]] = {}
+        for topic in self.store.topics():
+            if topic.demo is not None:
                 serves.setdefault(topic.demo.demo, []).append(topic)
         return [DemoInfo(d, specs.get(d.id), tuple(serves.get(d.id, ()))) for d in self.store.demos()]
 

@@ -1,20 +1,34 @@
 """Study paths: the topics to learn for one or more goals, in an order that never breaks a prerequisite."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from graph import GraphStore, Prerequisite, Topic
 from study.errors import UnreachableGoal
+from study.order import arrange
+
+UNWRITTEN_MINUTES = 10
+"""Study time that a topic counts for until its author has estimated it; exports mark such a time as a guess."""
+
+
+def study_minutes(topic: Topic, gist: bool = False) -> int:
+    """Study time of a topic; where the gist is enough, half of it: it is read and not worked through."""
+    whole = topic.minutes or UNWRITTEN_MINUTES
+    return (whole + 1) // 2 if gist else whole
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a step stands on the path: the step `needed_by` cannot be followed without it, because of `why`."""
+    """Why a step stands on the path: the step `needed_by` cannot be followed without it, because of `why`.
+
+    Where the author left a choice, `instead` are the other topics that would have served.
+    """
 
     needed_by: str
     why: str
     strength: str
     depth: str
+    instead: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +43,11 @@ class Step:
     reasons: tuple[Reason, ...]
     is_goal: bool
     gist: bool
+
+    @property
+    def minutes(self) -> int:
+        """Study time of the step: half the topic's where the gist is enough, a guess where nobody has estimated it."""
+        return study_minutes(self.topic, self.gist)
 
     def told_once(self, store: GraphStore) -> list[tuple[str, str]]:
         """Return each reason once with the titles of the steps that it serves: an ancestor's edge serves several."""
@@ -58,7 +77,7 @@ class StudyPath:
     @property
     def minutes(self) -> int:
         """Study time of the steps whose time was estimated; `unestimated` counts the others."""
-        return sum(step.topic.minutes or 0 for step in self.steps)
+        return sum(step.minutes for step in self.steps if step.topic.minutes is not None)
 
     @property
     def unestimated(self) -> int:
@@ -74,25 +93,39 @@ def plan_path(
     Minimal by default: what is needed, and the goals themselves; of a section as a goal its direct subtopics too, since
     its own text only introduces them. `thorough` adds the helpful prerequisites and all subtopics of the goals. Of an
     either-or the alternative is taken that adds the least study time; a topic whose twin is known or already on the
-    path is not asked for again; what a known topic needs counts as known. The walk is depth-first in outline order,
-    which puts a prerequisite shortly before its use. Deterministic.
+    path is not asked for again; what a known topic needs counts as known. Related topics stay together, and a
+    prerequisite from the floor stands shortly before its use (`study.order`). Deterministic.
     Raises TopicNotFound for an unknown id and UnreachableGoal where the prerequisites form a cycle.
     """
-    wanted = dict.fromkeys(topic.id for goal in goals for topic in _asked(store, goal, thorough))
-    planner = _Planner(store, _closure_of_known(store, known), frozenset(wanted), thorough)
+    asked = dict.fromkeys(goals)
+    wanted = dict.fromkeys(topic.id for goal in asked for topic in _asked(store, goal, thorough))
+    planner = _Planner(store, implied_by(store, known), frozenset(wanted), thorough)
     for goal in wanted:
         planner.visit(goal)
+    reasons_by_step = planner.reasons_by_step
+    topics = {topic_id: store.topic(topic_id) for topic_id in reasons_by_step}
+    needs: dict[str, list[str]] = {topic_id: [] for topic_id in topics}
+    for before, reasons in reasons_by_step.items():
+        for reason in reasons:
+            needs[reason.needed_by].append(before)
+    order = arrange(
+        list(topics),
+        needs,
+        {topic.id: topic.section for topic in topics.values()},
+        {topic.id for topic in topics.values() if topic.origin == "foundation"},
+    )
+    place = {topic_id: number for number, topic_id in enumerate(order)}
     steps = tuple(
         Step(
             number=number,
-            topic=store.topic(topic_id),
-            reasons=tuple(reasons),
+            topic=topics[topic_id],
+            reasons=tuple(sorted(reasons_by_step[topic_id], key=lambda reason: place[reason.needed_by])),
             is_goal=topic_id in wanted,
-            gist=bool(reasons) and topic_id not in wanted and all(reason.depth == "gist" for reason in reasons),
+            gist=topic_id not in wanted and all(reason.depth == "gist" for reason in reasons_by_step[topic_id]),
         )
-        for number, (topic_id, reasons) in enumerate(planner.reasons_by_step.items(), start=1)
+        for number, topic_id in enumerate(order, start=1)
     )
-    return StudyPath(tuple(goals), steps, tuple(sorted(known)), thorough)
+    return StudyPath(tuple(asked), steps, tuple(sorted(set(known))), thorough)
 
 
 def _asked(store: GraphStore, goal: str, thorough: bool) -> Sequence[Topic]:
@@ -103,8 +136,8 @@ def _asked(store: GraphStore, goal: str, thorough: bool) -> Sequence[Topic]:
     return [topic, *store.children(goal)] if topic.depth == 0 else [topic]
 
 
-def _closure_of_known(store: GraphStore, known: Collection[str]) -> frozenset[str]:
-    """The known topics, all that they need, and the twins of both."""
+def implied_by(store: GraphStore, known: Collection[str]) -> frozenset[str]:
+    """Return the known topics, all that they need, and the twins of both."""
     closed: set[str] = set()
     open_ids = list(known)
     while open_ids:
@@ -121,7 +154,7 @@ def _closure_of_known(store: GraphStore, known: Collection[str]) -> frozenset[st
 
 
 class _Planner:
-    """One depth-first walk. `reasons_by_step` fills in study order."""
+    """One depth-first walk that chooses the steps. `reasons_by_step` fills in an order that keeps every need."""
 
     def __init__(self, store: GraphStore, known: frozenset[str], goals: frozenset[str], thorough: bool) -> None:
         self.reasons_by_step: dict[str, list[Reason]] = {}
@@ -133,41 +166,57 @@ class _Planner:
 
     def visit(self, topic_id: str) -> None:
         """Put the topic on the path behind everything that it needs."""
+        line = [self._learn(topic_id)]  # a stack of its own: a chain of prerequisites may be longer than Python's
+        while line:
+            before = next(line[-1], None)
+            if before is None:
+                line.pop()
+            else:
+                line.append(self._learn(before))
+
+    def _learn(self, topic_id: str) -> Iterator[str]:
+        """Yield what is to be learned before a topic, each once the last one is on the path; then add the topic."""
         if topic_id in self._known or topic_id in self.reasons_by_step:
             return
         if topic_id in self._underway:
             line = list(self._underway)
             raise UnreachableGoal(line[0], [*line[line.index(topic_id) :], topic_id])
         self._underway[topic_id] = None
-        chosen = self._chosen(topic_id)
-        for place, _ in chosen:
-            self.visit(place)
+        single, choices = self._edges(topic_id)
+        reasons: dict[str, Reason] = {}
+        for edge in single:
+            place = self._place(edge.before)
+            yield place
+            _add(reasons, place, edge, topic_id)
+        for edges in choices:  # what is asked for anyway costs an either-or nothing more, so these come after
+            edge = min(edges, key=lambda edge: (self._cost(edge), self._store.topic(edge.before).position))
+            place = self._place(edge.before)
+            yield place
+            _add(reasons, place, edge, topic_id, tuple(other.before for other in edges if other is not edge))
         del self._underway[topic_id]
         self.reasons_by_step[topic_id] = []
-        for place, edge in chosen:
+        for place, reason in reasons.items():
             if place in self.reasons_by_step:
-                self.reasons_by_step[place].append(Reason(topic_id, edge.why, edge.strength, edge.depth))
+                self.reasons_by_step[place].append(reason)
 
-    def _chosen(self, topic_id: str) -> list[tuple[str, Prerequisite]]:
-        """The edges to follow from a topic, one of each either-or, with the place that will satisfy each."""
-        chosen: dict[str, tuple[str, Prerequisite]] = {}
-        alternatives: dict[str, list[Prerequisite]] = {}
+    def _edges(self, topic_id: str) -> tuple[list[Prerequisite], list[list[Prerequisite]]]:
+        """The edges to follow from a topic, and its either-ors."""
+        single: list[Prerequisite] = []
+        choices: dict[str, list[Prerequisite]] = {}
         for edge in self._store.effective_prerequisites(topic_id):
-            if edge.strength == "helpful" and not self._thorough:
-                continue
-            if edge.group is not None:
-                alternatives.setdefault(edge.group, []).append(edge)
-            else:
-                place = self._place(edge.before)
-                chosen.setdefault(place, (place, edge))
-        for edges in alternatives.values():
-            cheapest = min(edges, key=lambda edge: (self._cost(edge.before), self._store.topic(edge.before).position))
-            place = self._place(cheapest.before)
-            chosen.setdefault(place, (place, cheapest))
-        return list(chosen.values())
+            if edge.strength == "needed" or self._thorough:
+                if edge.group is None:
+                    single.append(edge)
+                else:
+                    choices.setdefault(edge.group, []).append(edge)
+        return single, list(choices.values())
 
     def _place(self, topic_id: str) -> str:
-        """The topic or the twin of it that the path already has or that is a goal anyway."""
+        """The place of a topic's concept that the path has or will have in any case; otherwise the one that was named.
+
+        A twin that would take fewer minutes is not looked for: it mostly does because less was written about it, and a
+        path to ViT through the one-page summary of each attention topic is shorter and worse.
+        """
         if topic_id in self._known or topic_id in self.reasons_by_step:
             return topic_id
         for twin in self._store.twins(topic_id):
@@ -188,18 +237,34 @@ class _Planner:
                 open_ids.extend(edge.before for edge in self._store.effective_prerequisites(each))
         return False
 
-    def _cost(self, topic_id: str) -> int:
-        """Minutes that learning the topic would add to the path as it stands; an unwritten estimate counts 10."""
+    def _cost(self, edge: Prerequisite) -> int:
+        """Minutes that following the edge would add to the path as it stands."""
         added: dict[str, int] = {}
-        open_ids = [self._place(topic_id)]
-        while open_ids:
-            each = open_ids.pop()
-            if each in self._known or each in self.reasons_by_step or each in added:
+        open_edges = [edge]
+        while open_edges:
+            edge = open_edges.pop()
+            place = self._place(edge.before)
+            if place in self._known or place in self.reasons_by_step:
                 continue
-            added[each] = self._store.topic(each).minutes or 10
-            open_ids.extend(
-                self._place(edge.before)
-                for edge in self._store.effective_prerequisites(each)
-                if edge.strength == "needed" and edge.group is None
-            )
+            if place not in added:
+                open_edges.extend(
+                    each
+                    for each in self._store.effective_prerequisites(place)
+                    if each.strength == "needed" and each.group is None
+                )
+            minutes = study_minutes(self._store.topic(place), edge.depth == "gist")
+            added[place] = max(minutes, added.get(place, 0))
         return sum(added.values())
+
+
+def _add(
+    reasons: dict[str, Reason], place: str, edge: Prerequisite, needed_by: str, instead: tuple[str, ...] = ()
+) -> None:
+    """Note why a place is learned; of several edges that it satisfies the strictest is the reason."""
+    reason = Reason(needed_by, edge.why, edge.strength, edge.depth, instead)
+    if place not in reasons or _strictness(reason) > _strictness(reasons[place]):
+        reasons[place] = reason
+
+
+def _strictness(reason: Reason) -> tuple[bool, bool]:
+    return reason.strength == "needed", reason.depth == "full"

@@ -1,8 +1,7 @@
-"""Commands about topics and the edges between them: topic, prereq, compare, path, export."""
+"""Commands about topics and the edges between them: topic, prereq, compare, export."""
 
 import sys
 from collections.abc import Sequence
-from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -24,20 +23,11 @@ class Format(StrEnum):
     mermaid = "mermaid"
 
 
-class PathFormat(StrEnum):
-    """What `path` prints."""
-
-    text = "text"
-    markdown = "markdown"
-    ics = "ics"
-
-
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the command line."""
     app.command("topic")(show_topic)
     app.command("prereq")(show_prerequisites)
     app.command("compare")(compare)
-    app.command("path")(plan)
     app.command("export")(export)
 
 
@@ -161,50 +151,6 @@ def compare(one: TopicName, other: TopicName, json: AsJson = False) -> None:
         table.add_row(plain(aspect.name), *map(plain, aspect.values))
     out.print(table)
     out.print(f"\n[bold]Choose:[/bold] {plain(comparison.choose)}")
-
-
-def plan(
-    goals: Annotated[list[str], typer.Argument(help="Topics to reach: ids, ends of ids, or words.")],
-    known: Annotated[list[str] | None, typer.Option(help="A topic that you know already (repeatable).")] = None,
-    thorough: Annotated[bool, typer.Option(help="Add helpful prerequisites and the goals' subtopics.")] = False,
-    minutes: Annotated[
-        int | None, typer.Option(min=5, max=960, help="Minutes a day, to lay the path out over days.")
-    ] = None,
-    start: Annotated[
-        str | None, typer.Option(help="First day for --format ics, such as 2026-03-02; today if left out.")
-    ] = None,
-    format_: Annotated[PathFormat, typer.Option("--format", help="What to print.")] = PathFormat.text,
-    json: AsJson = False,
-) -> None:
-    """Plan what to learn for one or more goals, in an order that never breaks a prerequisite."""
-    from study import path_ics, path_json, path_markdown
-
-    service = open_service()
-    path = service.path(
-        [resolve(service, goal).id for goal in goals], [resolve(service, each).id for each in known or ()], thorough
-    )
-    if json:
-        print_json(path_json(path))
-    elif format_ is PathFormat.markdown:
-        sys.stdout.write(path_markdown(path, service.store, minutes))
-    elif format_ is PathFormat.ics:
-        try:
-            first = date.fromisoformat(start) if start else date.today()
-        except ValueError:
-            raise typer.BadParameter(f"{start} is no date; write it as 2026-03-02", param_hint="--start") from None
-        sys.stdout.write(path_ics(path, service.store, first, minutes or 45))
-    else:
-        out = console()
-        for step in path.steps:
-            topic = step.topic
-            mark = "  [bold]goal[/bold]" if step.is_goal else "  [dim]the gist is enough[/dim]" if step.gist else ""
-            time = f"{topic.minutes} min" if topic.minutes else "no estimate"
-            place = f"[dim]{time} · {plain(breadcrumb(topic))}[/dim]"
-            out.print(f"{step.number:3}. [bold]{plain(topic.title)}[/bold]  {place}{mark}")
-            for titles, why in step.told_once(service.store):
-                out.print(f"       for {plain(titles)}: {plain(why)}")
-        rest = f", {path.unestimated} of them without an estimate" if path.unestimated else ""
-        out.print(f"\n{len(path.steps)} steps{rest}, about {path.minutes} minutes.")
 
 
 def export(

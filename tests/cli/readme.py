@@ -1,4 +1,4 @@
-"""README.md: the output of each command shown there, as the command line prints it.
+"""README.md and docs/study.md: the output of each command shown there, as the command line prints it.
 
 python -m tests.cli.readme        builds the shipped atlas in a folder of its own and writes the outputs anew
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
+STUDY = ROOT / "docs" / "study.md"
 BLOCK = re.compile(r"```console\n\$ genatlas (?P<words>[^\n]+)\n(?P<output>.*?)```", re.DOTALL)
 
 
@@ -49,4 +50,5 @@ def printed(words: list[str], home: Path) -> str:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         printed(["build"], Path(folder))
-        README.write_text(renewed(README.read_text(encoding="utf-8"), Path(folder)), encoding="utf-8")
+        for page in (README, STUDY):
+            page.write_text(renewed(page.read_text(encoding="utf-8"), Path(folder)), encoding="utf-8")

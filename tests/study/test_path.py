@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -6,7 +7,8 @@ from hypothesis import strategies as st
 
 from graph import Atlas, ConceptGroup, NetworkXStore, Prerequisite, TopicNotFound
 from study import UnreachableGoal, plan_path
-from tests.graph.atlases import ATLAS, atlas_of, atlases, topic
+from tests.graph.atlases import ATLAS, atlas_of, topic
+from tests.study.drawn import study_atlases
 
 STORE = NetworkXStore(ATLAS)
 
@@ -19,7 +21,7 @@ def needs(before: str, after: str, group: str | None = None) -> Prerequisite:
     return Prerequisite(before, after, f"{after} uses {before}.", group=group)
 
 
-@given(atlases(), st.data(), st.booleans())
+@given(study_atlases(), st.data(), st.booleans())
 def test_no_order_breaks_a_prerequisite(atlas: Atlas, data: st.DataObject, thorough: bool) -> None:
     store = NetworkXStore(atlas)
     all_ids = [each.id for each in atlas.topics]
@@ -50,7 +52,7 @@ def test_no_order_breaks_a_prerequisite(atlas: Atlas, data: st.DataObject, thoro
     assert all(goal in place or goal in implied for goal in goals)
 
 
-@given(atlases(), st.data())
+@given(study_atlases(), st.data())
 def test_every_step_is_a_goal_or_has_a_reason_that_stands_later_on_the_path(atlas: Atlas, data: st.DataObject) -> None:
     goal = data.draw(st.sampled_from([each.id for each in atlas.topics]))
     path = plan_path(NetworkXStore(atlas), [goal])
@@ -61,11 +63,11 @@ def test_every_step_is_a_goal_or_has_a_reason_that_stands_later_on_the_path(atla
 
 
 def test_a_path_holds_what_is_needed_and_no_more() -> None:
-    assert ids(ATLAS, "gan/wgan/loss") == ["gan/dcgan", "transport", "gan/wgan/loss"]
+    assert ids(ATLAS, "gan/wgan/loss") == ["transport", "gan/dcgan", "gan/wgan/loss"]
 
 
 def test_a_step_says_what_needs_it_and_why() -> None:
-    first = plan_path(STORE, ["gan/wgan/loss"]).steps[0]
+    first = plan_path(STORE, ["gan/wgan/loss"]).steps[1]
     assert [(reason.needed_by, reason.why) for reason in first.reasons] == [
         ("gan/wgan/loss", "The networks are a DCGAN's.")
     ]
@@ -79,7 +81,7 @@ def test_a_thorough_path_adds_helpful_prerequisites_and_the_goals_subtopics() ->
 
 def test_a_section_as_a_goal_asks_for_its_direct_subtopics_and_what_they_need() -> None:
     atlas = atlas_of(["s", "s/a", "s/a/deep", "s/b", "h"], needs("h", "s/b"))
-    assert ids(atlas, "s") == ["s", "s/a", "h", "s/b"]
+    assert ids(atlas, "s") == ["h", "s", "s/a", "s/b"]
 
 
 def test_what_is_known_goes_with_all_that_it_implies() -> None:
@@ -156,4 +158,50 @@ def test_a_goal_that_needs_the_topic_underway_does_not_stand_for_its_twin() -> N
         needs("a/score", "a/other"),
     )
     atlas = replace(atlas, concepts=(ConceptGroup(("b", "a/other")),))
-    assert ids(atlas, "a", thorough=True) == ["a", "b", "a/score", "a/other"]
+    assert ids(atlas, "a", thorough=True) == ["b", "a", "a/score", "a/other"]
+
+
+def test_a_chain_of_prerequisites_may_be_longer_than_pythons_stack() -> None:
+    names = [f"t{number}" for number in range(3000)]
+    atlas = atlas_of(names, *(needs(one, other) for one, other in pairwise(names)))
+    assert ids(atlas, names[-1]) == names
+
+
+def test_the_gist_of_a_topic_costs_half_its_time() -> None:
+    topics = (topic("a", 0, minutes=15), topic("b", 1), topic("goal", 2, minutes=20))
+    edges = (Prerequisite("a", "goal", "Why.", depth="gist"), Prerequisite("b", "goal", "Why."))
+    path = plan_path(NetworkXStore(Atlas("T", topics, edges)), ["goal"])
+    assert [(step.topic.id, step.gist, step.minutes) for step in path.steps] == [
+        ("a", True, 8),
+        ("b", False, 10),
+        ("goal", False, 20),
+    ]
+    assert (path.minutes, path.unestimated) == (28, 1)
+
+
+def test_an_alternative_whose_gist_is_enough_is_weighed_by_the_gist() -> None:
+    topics = (topic("full", 0, minutes=12), topic("gist", 1, minutes=20), topic("goal", 2))
+    edges = (
+        Prerequisite("full", "goal", "Why.", group="g"),
+        Prerequisite("gist", "goal", "Why.", depth="gist", group="g"),
+    )
+    assert ids(Atlas("T", topics, edges), "goal") == ["gist", "goal"]
+
+
+def test_an_alternative_that_is_asked_for_anyway_costs_nothing_more() -> None:
+    topics = (topic("cheap", 0, minutes=5), topic("anyway", 1, minutes=50), topic("goal", 2))
+    edges = (needs("cheap", "goal", "g"), needs("anyway", "goal", "g"), needs("anyway", "goal"))
+    assert ids(Atlas("T", topics, edges), "goal") == ["anyway", "goal"]
+
+
+def test_a_topic_that_is_needed_in_full_and_in_outline_is_studied_in_full() -> None:
+    edges = (Prerequisite("a", "s", "Outline.", depth="gist"), Prerequisite("a", "s/x", "Full."))
+    (first, _) = plan_path(NetworkXStore(atlas_of(["s", "s/x", "a"], *edges)), ["s/x"]).steps
+    assert not first.gist
+    assert [reason.why for reason in first.reasons] == ["Full."]
+
+
+def test_the_order_in_which_known_topics_are_named_changes_nothing() -> None:
+    known = ["transport", "gan/dcgan"]
+    assert plan_path(STORE, ["vae"], known) == plan_path(STORE, ["vae"], known[::-1])
+    assert plan_path(STORE, ["vae", "vae"]) == plan_path(STORE, ["vae"])

@@ -280,6 +280,17 @@ def test_without_a_question_ask_offers_examples_and_one_of_them_asks(open_page: 
     assert "**Answer**" in words(at)
 
 
+def test_a_follow_up_is_completed_from_the_question_before(open_page: Open) -> None:
+    at = open_page("ask", q="What is the evidence lower bound?")
+    no_fault(at)
+    assert "Read as" not in words(at)
+    at.text_input[0].set_value("and its gap?").run()
+    no_fault(at)
+    assert "Read as “Evidence Lower Bound's gap?”" in words(at)
+    at.run()  # the same question once more is no follow-up of itself
+    assert "Read as “Evidence Lower Bound's gap?”" in words(at)
+
+
 def test_every_example_has_an_answer(open_page: Open, atlas: Service) -> None:
     for example in open_page("ask").button_group[0].options:
         assert not atlas.ask(str(example)).abstained, example
@@ -372,7 +383,7 @@ def test_a_goal_gives_its_steps_in_an_order_that_asks_for_nothing_later(open_pag
             if edge.strength == "needed" and edge.before in steps:
                 assert steps.index(edge.before) < place
     assert "**the goal**" in words(at)
-    assert [each.label for each in at.download_button] == ["Markdown", "Calendar", "JSON"]
+    assert [each.label for each in at.download_button] == ["Markdown", "Calendar", "Print", "Anki", "Table", "JSON"]
 
 
 def test_a_goal_that_needs_nothing_can_be_started_at_once(open_page: Open) -> None:
@@ -423,6 +434,61 @@ def test_a_step_that_is_marked_as_known_counts_with_all_that_it_needs(open_page:
     left = atlas.path([ELBO], {str(marked.key).removeprefix("done-")})
     assert progress(at) == (len(steps) - len(left.steps), len(steps))
     assert progress(at)[0] >= 1
+
+
+def test_the_picture_of_a_path_has_every_step_with_each_need_pointing_down(open_page: Open, atlas: Service) -> None:
+    at = open_page("path", goal=ELBO)
+    at.button_group(key="path_view").set_value("Picture").run()
+    no_fault(at)
+    (drawn,) = pictures(at)
+    path = atlas.path([ELBO])
+    assert {node["id"] for node in drawn["nodes"]} == {step.topic.id for step in path.steps}
+    assert drawn["centre"] == ELBO
+    y = {node["id"]: node["y"] for node in drawn["nodes"]}
+    assert len(drawn["edges"]) == sum(len(step.reasons) for step in path.steps)
+    assert all(y[edge["source"]] < y[edge["target"]] for edge in drawn["edges"])
+    assert "Click a step" in words(at)
+
+
+def test_a_picked_step_of_the_picture_tells_its_chain_of_reasons(open_page: Open, atlas: Service) -> None:
+    first = atlas.path([ELBO]).steps[0]
+    at = open_page("path", goal=ELBO)
+    at.session_state["path_step"] = first.topic.id
+    at.button_group(key="path_view").set_value("Picture").run()
+    no_fault(at)
+    chain = [line for line in words(at).splitlines() if " → " in line]
+    assert chain[0].startswith(f"**{first.topic.title}** →")
+    assert chain[-1].split(" → ")[1].startswith(atlas.store.topic(ELBO).title)
+
+
+def test_the_days_show_sessions_and_recall_on_the_chosen_days_of_the_week(open_page: Open) -> None:
+    at = open_page("path", goal=ELBO)
+    at.button_group(key="weekdays").set_value(["Tue"]).run()
+    at.button_group(key="path_view").set_value("Days").run()
+    no_fault(at)
+    dates = re.findall(r"\*\*(\w{3}) \d\d \w{3}\*\*", words(at))
+    assert len(dates) > 3
+    assert set(dates) == {"Tue"}
+    assert "Recall: " in words(at)
+
+
+def test_a_deadline_leaves_out_what_there_is_no_time_for_and_says_so(open_page: Open, atlas: Service) -> None:
+    at = open_page("path", goal=ELBO)
+    start = at.date_input(key="start").value
+    at.date_input(key="end").set_value(start).run()
+    no_fault(at)
+    assert "45 minutes until the deadline leave no time for" in at.warning[0].value
+    assert "The goal is not reached" in at.warning[0].value
+    assert "no time for it" in words(at)
+    assert len(steps_shown(at)) == len(atlas.path([ELBO]).steps)
+
+
+def test_without_time_for_a_single_step_the_page_says_what_it_would_take(open_page: Open) -> None:
+    at = open_page("path", goal=ELBO)
+    at.slider(key="minutes").set_value(10).run()
+    at.date_input(key="end").set_value(at.date_input(key="start").value).run()
+    no_fault(at)
+    assert "Nothing fits 10 minutes" in at.warning[0].value
 
 
 def test_knowing_a_topic_on_its_page_shortens_the_path(open_page: Open, atlas: Service) -> None:
