@@ -1,4 +1,4 @@
-"""Passages by meaning: exact inner products of unit vectors, through FAISS. Only `service` imports this module."""
+"""Passages by meaning: inner products of unit vectors, through FAISS. Only `service` imports this module."""
 
 from pathlib import Path
 
@@ -13,6 +13,14 @@ from search.errors import IndexUnreadable
 faiss.omp_set_num_threads(1)
 
 
+COARSE_FROM = 10_000
+"""Passages from which a search looks at 4-bit codes first and at the vectors of the nearest only."""
+
+SHORTLIST = 4
+"""Times as many passages as are wanted have their exact cosines computed. Of the exact 200 nearest of 25,000 passages
+99.98 % are among them; 192 codes of 4 bits a vector take a twelfth of the time that all vectors take."""
+
+
 class DimensionMismatch(ValueError):
     """Vectors of another length than the index holds: they come from another encoder."""
 
@@ -23,16 +31,30 @@ class DimensionMismatch(ValueError):
 
 
 class DenseIndex:
-    """One unit vector a passage, searched exhaustively: exact, and 0.3 ms at 10,000 passages."""
+    """One unit vector a passage. All are compared with the query, as coarse codes first where there are many.
 
-    def __init__(self, index: faiss.IndexFlat) -> None:
+    The codes are product-quantised (Jégou et al. 2011) and scanned in registers (André et al. 2015). Cosines are those
+    of the vectors in any case, and a search among given passages is exact.
+    """
+
+    def __init__(self, index: faiss.IndexFlat | faiss.IndexRefineFlat) -> None:
         self._index = index
+        self._exact = faiss.downcast_index(index.refine_index) if isinstance(index, faiss.IndexRefineFlat) else index
 
     @classmethod
     def build(cls, vectors: NDArray[np.float32]) -> "DenseIndex":
         """Index vectors (n, d), rows of unit length; their order gives the passage numbers."""
-        index = faiss.IndexFlatIP(vectors.shape[1])
-        index.add(np.ascontiguousarray(vectors, dtype=np.float32))
+        n, d = vectors.shape
+        rows = np.ascontiguousarray(vectors, dtype=np.float32)
+        if n < COARSE_FROM or d % 2:
+            index = faiss.IndexFlatIP(d)
+        else:
+            made = faiss.index_factory(d, f"PQ{d // 2}x4fs,RFlat", faiss.METRIC_INNER_PRODUCT)
+            assert isinstance(made, faiss.IndexRefineFlat)  # noqa: S101 (the factory declares a wider type)
+            index = made
+            index.k_factor = SHORTLIST
+            index.train(rows)
+        index.add(rows)
         return cls(index)
 
     def __len__(self) -> int:
@@ -46,7 +68,7 @@ class DenseIndex:
 
     def vectors(self) -> NDArray[np.float32]:
         """All vectors (n, d), a copy: what a later build takes over."""
-        return self._index.reconstruct_n(0, len(self))
+        return self._exact.reconstruct_n(0, len(self))
 
     def search(
         self, queries: NDArray[np.float32], k: int, among: NDArray[np.int64] | None = None
@@ -61,12 +83,15 @@ class DenseIndex:
         k = min(k, len(self) if among is None else len(among))
         if k == 0:
             return np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
-        chosen = None if among is None else faiss.SearchParameters(sel=faiss.IDSelectorBatch(among))  # pyright: ignore[reportCallIssue] (SWIG takes fields by name)
-        return self._index.search(np.ascontiguousarray(queries, dtype=np.float32), k, params=chosen)
+        rows = np.ascontiguousarray(queries, dtype=np.float32)
+        if among is None:
+            return self._index.search(rows, k)
+        chosen = faiss.SearchParameters(sel=faiss.IDSelectorBatch(among))  # pyright: ignore[reportCallIssue] (SWIG takes fields by name)
+        return self._exact.search(rows, k, params=chosen)
 
     def cosines(self, query: NDArray[np.float32], numbers: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the cosines (n,) of these passages with one query, a unit vector (d,)."""
-        return np.einsum("nd,d->n", self._index.reconstruct_batch(numbers), query)  # one thread, unlike a product
+        return np.einsum("nd,d->n", self._exact.reconstruct_batch(numbers), query)  # one thread, unlike a product
 
     def save(self, path: Path) -> None:
         """Write the index to a file."""
@@ -81,6 +106,6 @@ class DenseIndex:
             index = faiss.read_index(str(path))
         except RuntimeError as error:
             raise IndexUnreadable(path, "cannot be read") from error
-        if not isinstance(index, faiss.IndexFlat):
+        if not isinstance(index, faiss.IndexFlat | faiss.IndexRefineFlat):
             raise IndexUnreadable(path, f"is another kind of index ({type(index).__name__})")
         return cls(index)

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from search import IndexUnreadable
-from search.dense import DenseIndex, DimensionMismatch
+from search.dense import COARSE_FROM, DenseIndex, DimensionMismatch
 
 
 @pytest.fixture
@@ -20,6 +20,36 @@ def test_search_is_exact(vectors: NDArray[np.float32]) -> None:
     expected = np.argsort(-all_cosines, axis=1)[:, :10]
     np.testing.assert_array_equal(numbers, expected)
     np.testing.assert_allclose(cosines, np.take_along_axis(all_cosines, expected, axis=1), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def many() -> NDArray[np.float32]:
+    """Enough vectors for coarse codes, in clusters as those of texts are."""
+    rng = np.random.default_rng(3)
+    centres = rng.normal(size=(200, 64))
+    drawn = (centres[rng.integers(200, size=COARSE_FROM)] + 0.7 * rng.normal(size=(COARSE_FROM, 64))).astype(np.float32)
+    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+
+
+def test_among_many_passages_the_nearest_are_found_with_their_exact_cosines(
+    many: NDArray[np.float32], tmp_path: Path
+) -> None:
+    queries = many[:100] + 0.02 * np.random.default_rng(4).normal(size=(100, 64)).astype(np.float32)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    DenseIndex.build(many).save(tmp_path / "index")
+    cosines, numbers = DenseIndex.load(tmp_path / "index").search(queries, k=50)
+    all_cosines = queries @ many.T
+    expected = np.argsort(-all_cosines, axis=1)[:, :50]
+    found = [len({*row} & {*right}) / 50 for row, right in zip(numbers.tolist(), expected.tolist(), strict=True)]
+    assert np.mean(found) >= 0.99
+    np.testing.assert_allclose(cosines, np.take_along_axis(all_cosines, numbers, axis=1), atol=1e-5)
+
+
+def test_a_filter_is_exact_however_many_passages_there_are(many: NDArray[np.float32]) -> None:
+    index, among = DenseIndex.build(many), np.arange(0, COARSE_FROM, 97)
+    _, numbers = index.search(many[5:6], k=10, among=among)
+    np.testing.assert_array_equal(numbers[0], among[np.argsort(-(many[among] @ many[5]))][:10])
+    np.testing.assert_array_equal(index.vectors(), many)
 
 
 def test_only_admitted_passages_are_found(vectors: NDArray[np.float32]) -> None:
