@@ -18,7 +18,7 @@ from demos.shapes import COLOURS, SHAPES, SIDES, captions_of, draw_shapes
 from demos.unet import Block, embed_time
 
 WORDS = ["", *COLOURS, *SHAPES, *SIDES, "sks"]  # "" pads; "sks" is a rare word that no caption has, as in DreamBooth
-LENGTH, D, SIZE, BATCH, DROPPED = 4, 32, 8, 48, 0.15  # DROPPED of the captions are emptied, as guidance needs
+LENGTH, D, SIZE, BATCH, DROPPED = 4, 32, 8, 32, 0.15  # DROPPED of the captions are emptied, as guidance needs
 ALPHA_BAR = make_schedule()  # (T + 1,)
 
 

@@ -54,12 +54,13 @@ class SpectralLinear(nn.Module):
         self.u = nn.Buffer(F.normalize(torch.randn(c, generator=rng), dim=0))  # (c,)
 
     def normalised(self) -> Tensor:
-        """W / σ, with σ ≈ uᵀ W v after one more step of power iteration; W itself where normalisation is off."""
+        """W / σ, with σ ≈ uᵀ W v; each use in training takes u one step of power iteration further; W itself if off."""
         if not self.on:
             return self.W
         with torch.no_grad():
             v = F.normalize(self.W.T @ self.u, dim=0)  # (c_in,)
-            self.u.copy_(F.normalize(self.W @ v, dim=0))
+            if self.training:
+                self.u.copy_(F.normalize(self.W @ v, dim=0))
         u = self.u.clone()  # autograd needs this step's u even after the next one
         return self.W / (u @ self.W @ v)
 

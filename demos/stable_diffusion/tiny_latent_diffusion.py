@@ -20,7 +20,7 @@ from demos.ddpm import T, train, visits
 from demos.shapes import CAPTIONS, COLOURS, LABELS, captions_of, draw_shapes, recognise, to_rows
 from demos.words_to_shapes import ALPHA_BAR, LENGTH, WordUNet, drop, noise_loss, tokenize
 
-C, BATCH, KL, SCALES, EACH = 96, 32, 1e-4, [0.0, 1.0, 3.0, 6.0], 10  # width of the autoencoder; EACH caption tested
+C, BATCH, KL, SCALES, EACH = 96, 32, 1e-2, [0.0, 1.0, 3.0, 6.0], 5  # width of the autoencoder; EACH caption tested
 
 
 class Params(DemoParams):
@@ -28,10 +28,13 @@ class Params(DemoParams):
     negative: str = Field("", max_length=60, description="Prompt that takes the place of the empty one")
     guidance: float = Field(3.0, ge=0.0, le=10.0, description="Guidance scale s: 0 ignores the words, 1 is none")
     sampling_steps: int = Field(20, ge=2, le=100, description="Denoising steps, two network passes each")
-    vae_steps: int = Field(500, ge=20, le=2000, description="Training steps of the autoencoder")
+    vae_steps: int = Field(400, ge=20, le=2000, description="Training steps of the autoencoder")
     steps: int = Field(400, ge=50, le=3000, description="Training steps of the U-Net")
     space: Literal["latent", "pixel"] = Field("latent", description="What is diffused: 64 latent or 768 pixel values")
     view: Literal["images", "process", "training"] = Field("images", description="Figure that leads")
+    wrong: float = Field(
+        0.15, ge=0.0, le=0.5, description="Share of captions that are another picture's, as on the web"
+    )
     seed: int = Field(0, ge=0, le=9999, description="Seed of data, weights and noise")
 
     presets: ClassVar[Mapping[str, Preset]] = {
@@ -96,14 +99,18 @@ def train_autoencoder(steps: int, rng: torch.Generator, tick: Tick) -> tuple[Aut
     return vae, losses
 
 
-def train_unet(vae: Autoencoder | None, steps: int, rng: torch.Generator, tick: Tick) -> tuple[WordUNet, list[float]]:
-    """Second stage: eq. (3) on latents, or on pixels where there is no autoencoder."""
+def train_unet(
+    vae: Autoencoder | None, steps: int, wrong: float, rng: torch.Generator, tick: Tick
+) -> tuple[WordUNet, list[float]]:
+    """Second stage: eq. (3) on latents, or on pixels where there is no autoencoder. Some captions are `wrong`."""
     unet = WordUNet(4, 4, rng, width=48) if vae else WordUNet(3, 16, rng, width=24)
 
     def draw_loss() -> Tensor:
         x, labels = draw_shapes(2 * BATCH if vae else BATCH, rng)
         z_0 = vae.encode(x, rng)[0] if vae else x
-        return noise_loss(unet, z_0, unet.read(drop(tokenize(captions_of(labels)), rng)), rng)
+        ids = tokenize(captions_of(labels))
+        ids = torch.where(torch.rand(len(ids), 1, generator=rng) < wrong, ids.roll(1, 0), ids)
+        return noise_loss(unet, z_0, unet.read(drop(ids, rng)), rng)
 
     return unet, train(unet, draw_loss, steps, tick)
 
@@ -138,7 +145,7 @@ def run(params: Params, tick: Tick = no_tick) -> Result:
     vae, losses = train_autoencoder(params.vae_steps, rng, part(0.0, 0.35, "autoencoder"))
     before = [weight.clone() for weight in vae.parameters()]
     latent = params.space == "latent"
-    unet, noise_losses = train_unet(vae if latent else None, params.steps, rng, part(0.35, 0.5, "U-Net"))
+    unet, noise_losses = train_unet(vae if latent else None, params.steps, params.wrong, rng, part(0.35, 0.5, "U-Net"))
     moved = max((a - b).abs().max().item() for a, b in zip(before, vae.parameters(), strict=True))
     shape = (4, 4, 4) if latent else (3, 16, 16)
 
@@ -202,7 +209,7 @@ def run(params: Params, tick: Tick = no_tick) -> Result:
             Metric("scale of the latents", vae.scale),
         ],
         claims=[
-            Claim("At scale 3 all three words are obeyed: share of images, chance 1 in 24", obeyed[3.0], ">=", 0.8),
+            Claim("At scale 3 all three words are obeyed: share of images, chance 1 in 24", obeyed[3.0], ">=", 0.7),
             Claim("Guidance raises obedience: share at scale 3 less that at 1", obeyed[3.0] - obeyed[1.0], ">=", 0.03),
             Claim("At scale 0 the words are ignored: share", obeyed[0.0], "<=", 0.15),
             Claim("The decoder returns the picture: squared error over the variance",

@@ -175,9 +175,9 @@ def train(kind: Kind, pre: bool, params: Params) -> tuple[list[float], list[floa
 @torch.no_grad()
 def operations(kind: Kind, d: int) -> int:
     """Numbers passed through to normalise one token of width d, counted while the norm runs."""
-    norm = Norm(kind, d)
+    norm, token = Norm(kind, d), torch.ones(1, 1, d)
     with CountOperations() as counter:
-        norm(torch.ones(1, 1, d))
+        norm(token)
     return counter.total
 
 

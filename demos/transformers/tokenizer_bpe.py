@@ -34,10 +34,11 @@ class Params(DemoParams):
     seed: int = Field(0, ge=0, le=9999, description="Unused: nothing here is random")
 
     presets: ClassVar[Mapping[str, Preset]] = {
-        "letters alone": Preset("A vocabulary no larger than the alphabet merges little", {"vocab_size": 100}),
+        "bytes alone": Preset("A vocabulary of the 256 bytes has no room for merges: nothing gets shorter",
+                              {"level": "byte", "vocab_size": 256}),
         "bytes": Preset("Even an emoji is only bytes", {"level": "byte", "word": "naïve café 😀"}),
         "large": Preset("Frequent words are whole pieces now", {"vocab_size": 2000}),
-    }
+    }  # fmt: skip
 
 
 def split_words(text: str, level: Level) -> list[str]:
@@ -67,6 +68,7 @@ class BPE:
         bytes_ = {chr(byte) for byte in range(256)}
         self.alphabet = bytes_ if level == "byte" else {letter for word in self.counts for letter in word}
         self.merges: dict[Pair, int] = {}  # pair -> how often it was there when it was merged
+        ids = {piece: n for n, piece in enumerate(sorted(self.alphabet))}  # of pairs as frequent, the older pieces win
         words = {word: list(word) for word in self.counts}
         totals, where = Counter[Pair](), defaultdict[Pair, set[str]](set)
         for word, pieces in words.items():
@@ -74,10 +76,11 @@ class BPE:
                 totals[pair] += self.counts[word]
                 where[pair].add(word)
         while len(self.alphabet) + len(self.merges) < vocab_size and totals:
-            best, count = max(totals.items(), key=lambda item: (item[1], item[0]))  # ties: the last in the alphabet
+            best, count = max(totals.items(), key=lambda item: (item[1], -ids[item[0][0]], -ids[item[0][1]]))
             if count < 2:
                 break
             self.merges[best] = count
+            ids.setdefault(best[0] + best[1], len(ids))
             for word in where.pop(best):  # only words that hold the pair change
                 for pair in pairwise(words[word]):
                     totals[pair] -= self.counts[word]
@@ -106,16 +109,19 @@ class BPE:
         return text.encode("latin-1").decode() if self.level == "byte" else text
 
 
-def recount(bpe: BPE, merges: int) -> int:
-    """Count of the most frequent pair when the first `merges` merges are made, from the text itself."""
-    totals = Counter[Pair]()
-    for word, count in bpe.counts.items():
-        pieces = list(word)
-        for pair in list(bpe.merges)[:merges]:
-            pieces = merge(pieces, pair)
-        for pair in pairwise(pieces):
-            totals[pair] += count
-    return max(totals.values())
+def most_missed(bpe: BPE, every: int = 1) -> int:
+    """Replay the merges on the whole text and count all pairs anew before every n-th of them: by how much was the
+    merged pair short of the most frequent one?"""
+    words, missed = {word: list(word) for word in bpe.counts}, 0
+    for n, (best, count) in enumerate(bpe.merges.items()):
+        if n % every == 0:
+            totals = Counter[Pair]()
+            for word, pieces in words.items():
+                for pair in pairwise(pieces):
+                    totals[pair] += bpe.counts[word]
+            missed = max(missed, max(totals.values()) - count)
+        words = {word: merge(pieces, best) if best[0] in pieces else pieces for word, pieces in words.items()}
+    return missed
 
 
 def readable(pieces: Sequence[str], level: Level) -> str:
@@ -146,9 +152,8 @@ def run(params: Params, tick: Tick = no_tick) -> Result:
 
     bpe, plain = models[params.level], " ".join(unseen)
     made = len(bpe.merges)
-    checked = range(0, made, max(1, made // RECOUNTS))
     counts = list(bpe.merges.values())
-    missed = max((recount(bpe, n) - counts[n] for n in checked), default=0)
+    missed = most_missed(bpe, every=max(1, made // RECOUNTS))
     sizes = sorted({*range(0, made, max(1, made // 12)), made})
     tokens = [len(bpe.encode(plain, n)) for n in sizes]
     rise = max((after - before for before, after in pairwise(tokens)), default=0)

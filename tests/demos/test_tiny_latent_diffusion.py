@@ -66,7 +66,7 @@ def test_latents_are_a_twelfth_of_the_pixels_and_have_deviation_one() -> None:
 def test_the_second_stage_leaves_the_first_as_it_is() -> None:
     vae, _ = train_autoencoder(20, rng(), no_tick)
     before = [weight.clone() for weight in vae.parameters()]
-    train_unet(vae, 20, rng(1), no_tick)
+    train_unet(vae, 20, 0.1, rng(1), no_tick)
     assert all(torch.equal(a, b) for a, b in zip(before, vae.parameters(), strict=True))
 
 

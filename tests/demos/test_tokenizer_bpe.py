@@ -7,7 +7,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
 from demos.contract import Cell, Result
 from demos.prose import read_sentences
-from demos.transformers.tokenizer_bpe import BPE, UNKNOWN, Params, merge, readable, recount, run, split_words
+from demos.transformers.tokenizer_bpe import BPE, UNKNOWN, Params, merge, most_missed, readable, run, split_words
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, metric
 
 SENTENCES = read_sentences()
@@ -22,8 +22,8 @@ def test_every_claim_holds_at_the_defaults() -> None:
     assert_claims_hold_as_listed(result(), "tokenizer-bpe")
 
 
-def test_a_vocabulary_as_large_as_the_alphabet_merges_little() -> None:
-    outcome = result(**Params.presets["letters alone"].values)
+def test_a_vocabulary_as_large_as_the_alphabet_merges_nothing() -> None:
+    outcome = result(**Params.presets["bytes alone"].values)
     assert failed(outcome) == ["The vocabulary shortens unseen text"]
 
 
@@ -42,7 +42,7 @@ def test_pieces_are_those_of_the_tokenizers_library() -> None:
     known = [word for word in words if set(word) <= ours.alphabet]
     same = sum(theirs.encode(word).tokens == ours.encode(word) for word in known)
     assert len(known) > 500
-    assert same >= 0.98 * len(known)  # where two pairs are as frequent, either may come first
+    assert same >= 0.99 * len(known)
 
 
 @pytest.mark.parametrize("text", ["naïve café 😀", "a\tb\n\n  c ", "日本語 und Ελλάδα"])
@@ -59,15 +59,14 @@ def test_merging_is_from_left_to_right() -> None:
 
 def test_the_pairs_of_a_small_text_are_merged_in_the_order_of_their_counts() -> None:
     bpe = BPE("low low low lower lower newest", 100, "char")
-    assert next(iter(bpe.merges.items())) == (("o", "w"), 5)
+    assert list(bpe.merges.items())[:2] == [(("l", "o"), 5), (("lo", "w"), 5)]  # of equals the older letters first
     assert bpe.encode(" lower") == [" lower"]
-    for n, count in enumerate(bpe.merges.values()):
-        assert recount(bpe, n) == count
+    assert most_missed(bpe) == 0
     assert Counter(bpe.merges.values())[1] == 0  # what is there once is not merged
 
 
 def test_a_text_of_ones_own_is_learned_from() -> None:
-    outcome = result(text="banana bandana " * 20, word="banana", vocab_size=100)
+    outcome = result(text="banana bandana " * 20, word=" banana", vocab_size=100)
     assert metric(outcome, "pieces of the word") == 1
 
 
