@@ -138,25 +138,26 @@ def descend(network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) 
     optimizer.step()
 
 
-def train(kind: str, params: Params) -> Denoiser:
+def train(kind: str, params: Params, tick: Tick) -> Denoiser:
     """Fit one denoiser; all see the same batches."""
     rng = torch.Generator().manual_seed(2 * params.seed)
     network, draws = Denoiser(kind, params, rng), torch.Generator().manual_seed(2 * params.seed)
     adam = torch.optim.Adam(network.parameters(), fused=True)
     rate = torch.optim.lr_scheduler.OneCycleLR(adam, max_lr=4e-3, total_steps=params.steps)
-    for _ in range(params.steps):
+    for step in range(params.steps):
         x0, t = draw_ring(BATCH, draws), torch.randint(1, T + 1, (BATCH,), generator=draws)
         eps = torch.randn(BATCH, 2, generator=draws)
-        descend(network, adam, (network(noised(x0, t, eps), t) - eps).square().mean())
+        loss = (network(noised(x0, t, eps), t) - eps).square().mean()
+        descend(network, adam, loss)
         rate.step()
+        if step % 25 == 0:
+            done = (KINDS.index(kind) + step / params.steps) / len(KINDS)
+            tick(0.9 * done, f"embedding {kind}, step {step}", **{f"loss, {kind}": loss.item()})
     return network
 
 
 def run(params: Params, tick: Tick = no_tick) -> Result:
-    networks = dict[str, Denoiser]()
-    for kind in KINDS:
-        tick(0.9 * len(networks) / len(KINDS), f"training with embedding: {kind}")
-        networks[kind] = train(kind, params)
+    networks = {kind: train(kind, params, tick) for kind in KINDS}
     dice = torch.Generator().manual_seed(2 * params.seed + 1)
     x0, eps = draw_ring(POINTS, dice), torch.randn(POINTS, 2, generator=dice)
     levels = list(range(25, T + 1, 25))

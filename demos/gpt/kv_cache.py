@@ -9,7 +9,6 @@ Watch: The cache gives the same tokens for a line of work instead of a parabola,
 """
 
 import math
-import time
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -141,19 +140,16 @@ def run(params: Params, tick: Tick = no_tick) -> Result:
     cache = list[tuple[Tensor, Tensor]]()
     ids, same, gap = [0], 0, 0.0
     flops: dict[str, list[int]] = {"with the cache": [], "without": []}
-    seconds: dict[str, list[float]] = {name: [] for name in flops}
     for t in range(1, params.context + 1):
         logits = list[Tensor]()
         for name, given, past in (("with the cache", ids[-1:], cache), ("without", ids, [])):
-            began = time.process_time()
             with FlopCounterMode(display=False) as counter:
                 logits.append(decoder.step(torch.tensor(given), past))
-            seconds[name].append(1000 * (time.process_time() - began))
             flops[name].append(counter.get_total_flops())
         gap = max(gap, (logits[0] - logits[1]).abs().max().item())
         same += bool(logits[0].argmax() == logits[1].argmax())
         ids.append(int(logits[1].argmax()))
-        tick(0.9 * t / params.context, f"token {t}", milliseconds=seconds["without"][-1])
+        tick(0.9 * t / params.context, f"token {t}", FLOPs=flops["without"][-1])
 
     k, v = cache[0]  # (T, kv, HEAD) each
     blocks = math.ceil(len(k) / params.block_size)
@@ -196,10 +192,8 @@ def run(params: Params, tick: Tick = no_tick) -> Result:
             Claim("Paging runs more requests at once: the most, over reservations' most", crowd, ">=", 1.5),
         ],
         figures=[
-            Lines("Time per token", "tokens so far", "CPU milliseconds", at[shown],
-                  {name: values[shown] for name, values in seconds.items()}),
-            Lines("FLOPs per token", "tokens so far", "FLOPs", at[shown],
-                  {name: values[shown] for name, values in flops.items()}, log="y"),
+            Lines("Time per token, counted in FLOPs", "tokens so far", "million FLOPs", at[shown],
+                  {name: [value / 1e6 for value in values[shown]] for name, values in flops.items()}),
         ],
         tables=[
             Table(

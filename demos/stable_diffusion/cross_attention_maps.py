@@ -4,8 +4,8 @@ Question: How do words reach pixels, and can you see it?
 Source: Vaswani et al. 2017, arXiv:1706.03762, eq. (1), as Rombach et al. 2021, arXiv:2112.10752, §3.3 put it into the
   U-Net; maps kept while a word is swapped: Hertz et al. 2022 (Prompt-to-Prompt), arXiv:2208.01626, algorithm 1.
 Watch: each place of the picture shares out one unit of attention among the words of the caption; what it collects is
-  added to its features. Put another word in and only that part of the answer changes. Maps are not masks: look where
-  each word is read, and how little is left of a picture that gets no answer.
+  added to its features. Maps are not masks: look where each word is read. Swap a word while the maps are kept, and only
+  what it answers changes, not where it is asked.
 """
 
 import math
@@ -40,7 +40,7 @@ class Params(DemoParams):
     prompt: str = Field("red disc left", max_length=40, description="Caption: colour, shape, side")
     swap: str = Field("", max_length=10, description="Word that replaces its kind; empty: ring")
     heads: int = Field(4, ge=1, le=8, description="Attention heads, cut to a power of two")
-    steps: int = Field(400, ge=50, le=2000, description="Training steps")
+    steps: int = Field(300, ge=50, le=2000, description="Training steps")
     block: Literal["low", "high"] = Field("low", description="Resolution of the maps shown: 4x4 or 8x8")
     answers: bool = Field(True, description="Add what the words answer to the features")
     seed: int = Field(0, ge=0, le=9999, description="Seed of data, weights and noise")
@@ -215,8 +215,6 @@ def run(params: Params, tick: Tick = no_tick) -> Result:
             Claim("Words may come in any order once their places are added: largest difference", reordered, "<=", 1e-5),
             Claim("Written out, the model draws as before: largest difference", (again - pictures).abs().max().item(),
                   "<=", 1e-4),
-            Claim("With the maps kept a swapped word changes less of the picture: over the change without", stays,
-                  "<=", 0.9),
         ],
         figures=[
             Images(f"Where each word is read while the first picture forms ({side}x{side}; white: most)",

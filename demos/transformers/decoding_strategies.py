@@ -35,7 +35,7 @@ class Params(DemoParams):
 
     presets: ClassVar[Mapping[str, Preset]] = {
         "p near 0": Preset("One candidate is left: nucleus loops like greedy, no variety", {"p": 0.05}),
-        "cold": Preset("A low temperature sharpens the model until sampling is greedy", {"temperature": 0.1}),
+        "cold": Preset("A low temperature: likelier text, and less of it is new", {"temperature": 0.3}),
         "hot": Preset("A high temperature: varied, and words that do not follow", {"temperature": 3.0}),
         "one beam": Preset("Beam search of width 1 is greedy: nothing gained", {"strategy": "beam", "beam_width": 1}),
     }
@@ -46,7 +46,7 @@ class Trigrams:
 
     def __init__(self, text: Tensor) -> None:
         triples = text.unfold(0, 3, 1)  # (M, 3)
-        counts = torch.zeros(V, V, V).index_put_(tuple(triples.T), torch.tensor(1.0), accumulate=True)
+        counts = torch.zeros(V, V, V).index_put_(tuple(triples.T), torch.tensor(1.0), accumulate=True).double()
         one, two = counts.sum(dim=(0, 1)) + 1, counts.sum(dim=0)  # (V,), (V, V)
         p1 = one / one.sum()
         p2 = (two + 2 * p1) / (two.sum(dim=1, keepdim=True) + 2)  # each order leans on the one below: (V, V)
@@ -64,7 +64,8 @@ class Trigrams:
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
     """Logits (N, V) with all but the k largest at -∞."""
-    return logits.masked_fill(logits < logits.topk(k).values[:, -1:], -torch.inf)
+    top = logits.topk(k)  # of equal ones not all: k is k
+    return torch.full_like(logits, -torch.inf).scatter(1, top.indices, top.values)
 
 
 def keep_nucleus(logits: Tensor, p: float) -> Tensor:
@@ -96,7 +97,7 @@ def sample(
 
 def beam_search(model: Callable[[Tensor], Tensor], prompt: Tensor, width: int, length: int) -> Tensor:
     """The likeliest text found by keeping the `width` likeliest beginnings at each word: (1, T) -> (1, T + length)."""
-    beams, log_p = prompt, torch.zeros(1)  # (n, T), (n,)
+    beams, log_p = prompt, torch.zeros(1).double()  # (n, T), (n,)
     for _ in range(length):
         longer = log_p[:, None] + model(beams)  # (n, V): every beam with every word
         log_p, at = longer.flatten().topk(min(width, longer.numel()))

@@ -38,11 +38,13 @@ def test_every_claim_holds_at_the_defaults() -> None:
 def test_with_one_candidate_left_nucleus_is_greedy() -> None:
     outcome = result(**Params.presets["p near 0"].values)
     assert failed(outcome) == [VARIED]
-    assert metric(outcome, "distinct-2") == metric(result(strategy="greedy"), "distinct-2")
+    assert metric(outcome, "distinct-2") < 0.2  # of words equally likely either may be the one
 
 
-def test_a_low_temperature_sharpens_until_text_loops() -> None:
-    assert failed(result(**Params.presets["cold"].values)) == [VARIED]
+def test_a_low_temperature_gives_likelier_and_less_varied_text() -> None:
+    cold, usual = result(**Params.presets["cold"].values), result()
+    assert metric(cold, "distinct-2") < metric(usual, "distinct-2") - 0.1
+    assert metric(cold, "mean log-probability") > metric(usual, "mean log-probability") + 0.1
 
 
 def test_a_high_temperature_gives_varied_and_unlikely_text() -> None:
@@ -85,7 +87,7 @@ def test_a_narrow_beam_can_miss_what_trying_all_continuations_finds() -> None:
 
 def test_every_row_of_the_model_is_a_distribution() -> None:
     model = Trigrams(draw_text(500, True, rng()))
-    torch.testing.assert_close(model.log_p.exp().sum(dim=2), torch.ones(V, V), rtol=0, atol=1e-4)
+    torch.testing.assert_close(model.log_p.exp().sum(dim=2), torch.ones(V, V).double(), rtol=0, atol=1e-9)
 
 
 def test_variety_and_repetition_of_known_texts() -> None:

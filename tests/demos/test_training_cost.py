@@ -79,6 +79,12 @@ def test_half_the_tokens_cost_half_and_half_the_use_costs_double() -> None:
     assert metric(result(mfu=0.2), "dollars") == pytest.approx(2 * metric(result(mfu=0.4), "dollars"))
 
 
+def test_the_break_even_is_a_metric_where_there_is_one() -> None:
+    name = "own hardware is cheaper from, requests in the table"
+    assert metric(result(), name) == 10**6
+    assert name not in {metric.name for metric in result(preset="gpt-5-reported").metrics}
+
+
 def test_a_large_model_needs_devices_even_for_one_request() -> None:
     api, devices, own = serving(37e9, 671e9, "H800", requests=1, price_hour=2.0)
     assert (api, devices, own) == (0.002, 12, 576)
