@@ -185,8 +185,9 @@ def run(params: Params, tick: Tick = no_tick) -> Result:
             sigmas.append(largest_singular_values(nets))
             tick(step / params.steps, f"step {step}", g=loss.item(), sigma=max(sigmas[-1].values()))
 
-    for _ in range(20):  # more steps of power iteration, without training, so that u settles
-        largest_singular_values(nets)
+    for _ in range(200):  # more steps of power iteration, without training, so that u settles
+        for layer in (*dense(G).values(), *dense(D).values()):
+            layer.normalised()
     sigma = largest_singular_values(nets)
     real = torch.stack([digits[labels == digit].var(dim=0).mean().sqrt() for digit in range(10)])
     images = {tau: sample(G, tau, 2 * params.seed + 1) for tau in (*TRUNCATIONS, params.truncation)}

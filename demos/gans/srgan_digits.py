@@ -19,7 +19,7 @@ from demos.contract import Claim, DemoParams, Images, Lines, Metric, Preset, Res
 from demos.digits import load_digits
 from demos.shapes import draw_shapes
 
-CHANNELS, BLOCKS, BATCH, LR_G, LR_D = 32, 2, 32, 2e-3, 1e-3
+CHANNELS, BLOCKS, BATCH, LR_G, LR_D = 24, 2, 32, 2e-3, 1e-3
 ADVERSARIAL = 0.01  # weight of the adversarial loss beside the feature loss, eq. (3) has 0.001
 TESTED, SHOWN, LOOKS = 397, 8, 20  # pictures held out, and of them shown; looks at the training
 

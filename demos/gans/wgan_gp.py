@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from demos.contract import Claim, DemoParams, Heatmap, Lines, Metric, Preset, Result, Scatter, Table, Tick, no_tick
 from demos.plane import MODES, STD, draw_ring, sliced_distance
 
-NOISE, WIDTH, BATCH, LR, CLIP = 2, 64, 256, 2e-3, 0.1
+NOISE, WIDTH, BATCH, CLIP = 2, 64, 256, 0.1
+LR, LR_G = 2e-3, 5e-4  # a generator as fast as the critic runs away from it
 LOOKS, MATCHED, EVALUATED = 10, 200, 2_000  # looks at the training; points of the exact distance; samples at the end
 SHIFT, SHIFT_STEPS = 0.5, 300  # the check on two Gaussians whose exact distance is their shift
 
@@ -101,8 +102,8 @@ def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     optimizer.step()
 
 
-def adam(net: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.Adam(net.parameters(), lr=LR, betas=(0.5, 0.9), fused=True)
+def adam(net: nn.Module, lr: float = LR) -> torch.optim.Optimizer:
+    return torch.optim.Adam(net.parameters(), lr=lr, betas=(0.5, 0.9), fused=True)
 
 
 class Trainer:
@@ -171,7 +172,7 @@ def train_wgan(params: Params, tick: Tick) -> tuple[Critic, nn.Module, list[Look
     """Critic and generator after training, and the looks on the way."""
     rng, dice = (torch.Generator().manual_seed(2 * params.seed + odd) for odd in (0, 1))  # training; evaluation
     critic, G = Trainer(params, rng), perceptron(NOISE, 2, rng)
-    adam_g = adam(G)
+    adam_g = adam(G, LR_G)
     looks, recent = list[Look](), list[float]()
     for update in range(1, params.updates + 1):
         for _ in range(params.critic_steps):

@@ -181,7 +181,7 @@ def run(params: Params, tick: Tick = no_tick) -> Result:
     padded = text.clone()
     padded[:, 3] = model.token.weight[WORDS.index("sks")] + model.place.weight[3]  # a word that no caption has
     shifts["(padding)"] = shift(padded)
-    ratio = min(shifts[word] for word in words) / shifts["(padding)"] if shifts["(padding)"] else math.nan
+    ratio = min(shifts[word] for word in words) / max(shifts["(padding)"], 1e-9)
     order = torch.randperm(LENGTH, generator=dice)
     reordered = (model(x_t, half, text[:, order]) - model(x_t, half, text)).abs().max().item()
     gap = max(
@@ -222,7 +222,8 @@ def run(params: Params, tick: Tick = no_tick) -> Result:
             Images("Pictures; another word with the maps kept; another word alone",
                    [to_rows(of) for of in (pictures, kept, free)], [prompt, f"{swapped}, maps kept", swapped]),
             Images("Which places the words move: |ε with words − ε without|",
-                   [(moved[n] / moved[n].amax()).numpy().tolist() for n in every], [f"step {n + 1}" for n in every]),
+                   [(moved[n] / moved[n].amax().clamp(min=1e-9)).numpy().tolist() for n in every],
+                   [f"step {n + 1}" for n in every]),
             Heatmap("Attention of each head, mean over places", "word", "head", late.mean(dim=1).numpy().tolist(),
                     [f"head {n + 1}" for n in range(heads)], names),
             Lines("Size of what the words answer", "step", "root mean square", list(range(1, PASSES + 1)),

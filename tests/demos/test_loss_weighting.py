@@ -31,7 +31,7 @@ def test_the_snr_is_that_of_diffusers() -> None:
     torch.testing.assert_close(
         SNR / theirs, torch.ones(T, dtype=torch.float64), rtol=0, atol=2e-3
     )  # float32 near t = 1
-    torch.testing.assert_close(SNR[100:] / theirs[100:], torch.ones(T - 100).double(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(SNR[100:] / theirs[100:], torch.ones(T - 100).double(), rtol=0, atol=1e-4)
 
 
 def test_the_bounds_weight_is_the_kl_of_two_gaussians() -> None:
@@ -79,9 +79,11 @@ def test_the_fit_is_numpys_weighted_regression() -> None:
     v = a.sqrt() * eps - (1 - a).sqrt() * x0
     root = (weight[:, None] * a).sqrt().numpy()
     solution = np.linalg.lstsq(root * phi.double().numpy(), root * v.double().numpy(), rcond=None)[0]
-    expected = phi @ torch.tensor(solution, dtype=torch.float32)
-    torch.testing.assert_close(phi @ denoiser.fitted, expected, rtol=0, atol=2e-3)
-    torch.testing.assert_close(denoiser(x_t, t), a.sqrt() * expected + (1 - a).sqrt() * x_t, rtol=0, atol=2e-3)
+    fits = (denoiser.fitted.double(), torch.tensor(solution))
+    ours, least = (float((((phi.double() @ fit - v).numpy() * root) ** 2).sum()) for fit in fits)
+    assert least <= ours <= 1.005 * least  # the ridge costs a little where the weight is near 0
+    v_hat = phi @ denoiser.fitted
+    torch.testing.assert_close(denoiser(x_t, t), a.sqrt() * v_hat + (1 - a).sqrt() * x_t, rtol=0, atol=1e-4)
 
 
 def test_min_snr_cuts_the_weight_of_low_noise_only() -> None:

@@ -103,7 +103,7 @@ def slopes_at_most_one(f: Critic) -> bool:
 def test_clipping_keeps_every_weight_in_its_box() -> None:
     trainer = Trainer(Params.model_validate({"constraint": "clip"}), rng())
     trainer.step(draw_ring(50, rng(1)), torch.zeros(50, 2))
-    assert max(weight.abs().max().item() for weight in trainer.f.parameters()) <= CLIP
+    assert max(weight.abs().max().item() for weight in trainer.f.parameters()) <= CLIP + 1e-6
 
 
 def test_shares_count_samples_near_each_mode() -> None:
