@@ -19,6 +19,8 @@ FAMILIES = (  # in the outline's order; a family has a folder once it has a demo
     "fundamentals", "vaes", "gans", "diffusion", "stable_diffusion", "transformers", "vision_transformers",
     "language_models", "bert", "gpt", "llms", "deepseek",
 )  # fmt: skip
+SHARED = "shared"
+"""Folder of the building blocks that several demos use: drawn data, small networks, distances."""
 _FIELDS = ("Question", "Source", "Watch")
 _RELATIONS = ("<=", ">=", "<", ">", "==")
 
@@ -59,9 +61,7 @@ def catalogue(folder: Path = DEMOS) -> Mapping[str, DemoSpec]:
     """
     specs: list[DemoSpec] = []
     problems: list[str] = []
-    for path in sorted(folder.glob("*/*.py")):
-        if path.name == "__init__.py":
-            continue
+    for path in sorted(_files(folder)):
         try:
             specs.append(_read_demo(path))
         except BadDemoFile as bad:
@@ -78,12 +78,17 @@ def catalogue(folder: Path = DEMOS) -> Mapping[str, DemoSpec]:
 
 def find_demo(demo_id: str, folder: Path = DEMOS) -> DemoSpec:
     """Return the demo of this id, reading only its file. Raises DemoNotFound, with the ids that read like it."""
-    by_id = {_id_of(path): path for path in folder.glob("*/*.py") if path.name != "__init__.py"}
+    by_id = {_id_of(path): path for path in _files(folder)}
     if demo_id in by_id:
         return _read_demo(by_id[demo_id])
     from rapidfuzz import process  # only where an id is wrong
 
     raise DemoNotFound(demo_id, [hit for hit, _, _ in process.extract(demo_id, list(by_id), limit=3, score_cutoff=60)])
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The files of demos; the blocks that they share are none."""
+    return (path for path in folder.glob("*/*.py") if path.name != "__init__.py" and path.parent.name != SHARED)
 
 
 def _family_order(family: str) -> tuple[int, str]:
@@ -171,10 +176,7 @@ def _called(call: ast.Call) -> str:
 
 
 def _code_hash(path: Path, module: ast.Module) -> str:
-    """SHA-256 over the demo, the contract and the shared modules of `demos` that it imports, directly or through one.
-
-    Only top-level modules of `demos` count: no demo imports another.
-    """
+    """SHA-256 over the demo, the contract and the modules of `demos` that it imports, directly or through one."""
     files = {DEMOS / "contract.py"}
     waiting = list(_shared_modules(module))
     while waiting:
@@ -192,12 +194,11 @@ def _code_hash(path: Path, module: ast.Module) -> str:
 def _shared_modules(module: ast.Module) -> Iterator[Path]:
     for node in ast.walk(module):
         match node:
-            case ast.ImportFrom(module="demos", names=aliases):
-                names = [alias.name for alias in aliases]
-            case ast.ImportFrom(module=str(source)) if source.startswith("demos."):
-                names = [source.removeprefix("demos.")]
+            case ast.ImportFrom(module=str(source), names=aliases):
+                names = [source, *(f"{source}.{alias.name}" for alias in aliases)]
             case ast.Import(names=aliases):
-                names = [alias.name.removeprefix("demos.") for alias in aliases if alias.name.startswith("demos.")]
+                names = [alias.name for alias in aliases]
             case _:
                 continue
-        yield from (file for name in names if (file := DEMOS / f"{name}.py").is_file())
+        ours = [name.split(".")[1:] for name in names if name.startswith("demos.")]
+        yield from (file for parts in ours if (file := DEMOS.joinpath(*parts).with_suffix(".py")).is_file())

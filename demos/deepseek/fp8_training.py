@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Claim, DemoParams, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.grammar import WORDS, draw_text, source_entropy
+from demos.shared.grammar import WORDS, draw_text, source_entropy
 
 Granularity = Literal["tensor", "tile"]
 FORMATS = {"e4m3": torch.float8_e4m3fn, "e5m2": torch.float8_e5m2}  # largest numbers: 448 and 57,344

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Claim, DemoParams, Figure, Lines, Metric, Preset, Result, Scatter, Table, Tick, no_tick
-from demos.plane import MODES, STD, sliced_distance
+from demos.shared.plane import MODES, STD, sliced_distance
 
 WIDTH, BATCH, POINTS, LEVELS = 128, 256, 2_000, 20  # POINTS are sampled; the loss is read at LEVELS times
 

@@ -17,9 +17,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Bars, Claim, DemoParams, Images, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.ddpm import descend, jump, make_schedule, step_back, visits
-from demos.digits import load_digits
-from demos.unet import UNet
+from demos.shared.ddpm import descend, jump, make_schedule, step_back, visits
+from demos.shared.digits import load_digits
+from demos.shared.unet import UNet
 
 WIDTH, BATCH, SAMPLES, SMOOTH = 16, 128, 500, 20  # SMOOTH losses are averaged for a point of the curve
 

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Claim, DemoParams, Lines, Metric, Preset, Result, Scatter, Table, Tick, no_tick
-from demos.plane import sliced_distance
+from demos.shared.plane import sliced_distance
 
 SPACING, STD, WIDTH, BATCH, NOISE = 0.7, 0.07, 64, 256, 2
 LINE = SPACING * torch.arange(-2, 3)

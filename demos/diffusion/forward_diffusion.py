@@ -30,7 +30,7 @@ from demos.contract import (
     Tick,
     no_tick,
 )
-from demos.digits import load_digits
+from demos.shared.digits import load_digits
 
 WIDTH = 64  # coordinates in a row: the pixels of a digit, the coordinates of 32 points, or 64 copies of one point
 

@@ -18,8 +18,8 @@ from pydantic import Field
 from torch import Tensor
 
 from demos.contract import Claim, DemoParams, Images, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.ddpm import jump, make_schedule, noise_of, step_back, velocity, visits
-from demos.digits import load_digits
+from demos.shared.ddpm import jump, make_schedule, noise_of, step_back, velocity, visits
+from demos.shared.digits import load_digits
 
 T, TESTED, PASSES = 1000, 297, 50
 KINDS = ["simple", "vlb", "p2", "min-snr"]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from demos.contract import Claim, DemoParams, Figure, Images, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.digits import load_digits
+from demos.shared.digits import load_digits
 
 HIDDEN, BATCH, DRAWS, SLICES = 64, 256, 65_536, 64  # DRAWS estimate the bound; SLICES of time in the figure
 NAMES = ["linear", "cosine", "learned"]

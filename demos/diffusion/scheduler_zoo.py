@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from demos.contract import Claim, DemoParams, Lines, Metric, Preset, Result, Scatter, Table, Tick, no_tick
-from demos.plane import MODES, STD, draw_ring, sliced_distance
+from demos.shared.plane import MODES, STD, draw_ring, sliced_distance
 
 T, POINTS, PASSES = 1000, 2_000, [5, 10, 20, 50, 100]
 NAMES = ["ddpm", "ddim", "pndm"]

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from demos.contract import Claim, DemoParams, Images, Lines, Metric, Preset, Result, Scatter, Tick, no_tick
-from demos.ddpm import T, jump, step_back, train, visits
-from demos.digits import load_digits
-from demos.unet import UNet
+from demos.shared.ddpm import T, jump, step_back, train, visits
+from demos.shared.digits import load_digits
+from demos.shared.unet import UNet
 
 WIDTH, BATCH, GUIDES, PASSES = 16, 128, 100, 50  # PASSES from T down to 0, fewer from t0
 STARTS, FACTORS = (0.2, 0.35, 0.5, 0.65, 0.8, 1.0), (1, 2, 4, 8)

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Claim, DemoParams, Figure, Heatmap, Lines, Metric, Preset, Result, Tick, no_tick
-from demos.plane import MODES, STD, draw_ring
+from demos.shared.plane import MODES, STD, draw_ring
 
 T, WIDTH, GROUPS, BATCH, POINTS = 1000, 64, 8, 256, 2_000
 KINDS = ["sinusoidal", "fourier", "raw", "none"]

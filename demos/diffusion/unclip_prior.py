@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from demos.contract import Bars, Claim, DemoParams, Images, Lines, Metric, Preset, Result, Scatter, Table, Tick, no_tick
-from demos.ddpm import T, jump, make_schedule, step_back, train, visits
-from demos.shapes import COLOURS, SHAPES, draw_shapes, recognise, to_rows
+from demos.shared.ddpm import T, jump, make_schedule, step_back, train, visits
+from demos.shared.shapes import COLOURS, SHAPES, draw_shapes, recognise, to_rows
 
 D, BATCH, DROPPED, KEPT, EACH = 16, 128, 0.1, 3_000, 20  # size of embeddings; KEPT pictures of the decoder
 BLUR, SURE = 0.1, 3000.0  # of the decoder: deviation around each kept picture; how sharply an embedding tells pictures

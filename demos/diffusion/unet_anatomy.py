@@ -16,8 +16,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Claim, DemoParams, Heatmap, Images, Metric, Preset, Result, Table, Tick, no_tick
-from demos.ddpm import T, jump, make_schedule, train
-from demos.digits import load_digits
+from demos.shared.ddpm import T, jump, make_schedule, train
+from demos.shared.digits import load_digits
 
 CHANNELS, GROUPS, BATCH, TESTED = 8, 4, 32, 297
 ALPHA_BAR = make_schedule()  # (T + 1,)

@@ -14,9 +14,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from demos.clouds import draw_cloud
 from demos.contract import Claim, DemoParams, Heatmap, Lines, Metric, Preset, Result, Scatter, Tick, no_tick
-from demos.plane import sliced_distance
+from demos.shared.clouds import draw_cloud
+from demos.shared.plane import sliced_distance
 
 WIDTH, BATCH, BUFFER, RESTART = 64, 256, 4_096, 0.05  # chains kept, and the share of a batch that starts anew (§3.3)
 ALPHA = 0.01  # weight of the squared energies, which keeps their level near 0 (§3.4)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from demos.contract import Bars, Claim, DemoParams, Images, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.digits import load_digits
+from demos.shared.digits import load_digits
 
 CLASSES, PIXELS, TRAIN, STEPS = 10, 64, 1_400, 300
 SIZES = (50, 100, 200, 400, 800)  # training sizes of the curve, below the chosen one

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Claim, DemoParams, Heatmap, Images, Lines, Metric, Preset, Result, Tick, no_tick
-from demos.digits import load_digits
+from demos.shared.digits import load_digits
 
 LEVELS, SIDE, PIXELS = 17, 8, 64  # grey levels 0 to 16; pixels are numbered row by row
 BATCH, TRAIN, SAMPLES = 32, 1_400, 60

@@ -15,9 +15,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
-from demos.clouds import draw_cloud
 from demos.contract import Claim, DemoParams, Heatmap, Lines, Metric, Preset, Result, Scatter, Tick, no_tick
-from demos.plane import sliced_distance
+from demos.shared.clouds import draw_cloud
+from demos.shared.plane import sliced_distance
 
 WIDTH, BATCH, TESTED = 64, 256, 4_000
 EDGE, CELLS = 5.0, 500  # the density is integrated over [-EDGE, EDGE]² in CELLS² squares

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from demos.contract import Bars, Claim, DemoParams, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.grammar import ID, draw_text, parses, spell
+from demos.shared.grammar import ID, draw_text, parses, spell
 
 HIDDEN, WINDOW, BATCH, SAMPLES, LONGEST = 64, 40, 32, 200, 60  # LONGEST: characters of a sampled line
 LINES = {"text": 400, "code": 4_000}  # of training: a fraction of the few sentences, or new ones would be rare
@@ -81,7 +81,7 @@ class GRU(nn.Module):
 
 
 def draw_lines(corpus: str, n: int, rng: torch.Generator) -> list[str]:
-    """n lines: sentences of `demos.grammar` without a clause, or programs such as "a = 7 * (3 - 2); x = a + 5"."""
+    """n lines: sentences of the shared grammar without a clause, or programs such as "a = 7 * (3 - 2); x = a + 5"."""
     if corpus == "text":
         sentences = " ".join(spell(draw_text(4 * n, False, rng))).removesuffix(" .").split(" . ")
         return [sentence for sentence in sentences if " that " not in sentence][:n]

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from demos.contract import Claim, DemoParams, Images, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.digits import load_digits
-from demos.judge import Judge, train_judge
+from demos.shared.digits import load_digits
+from demos.shared.judge import Judge, train_judge
 
 NOISE, HIDDEN, LR_G, LR_D = 16, 128, 1e-3, 2e-3
 LOOKS, MANY = 20, 100  # looks at the singular values; samples of each class for each truncation

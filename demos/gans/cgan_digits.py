@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from demos.contract import Claim, DemoParams, Images, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.digits import load_digits
-from demos.judge import Judge, train_judge
+from demos.shared.digits import load_digits
+from demos.shared.judge import Judge, train_judge
 
 NOISE, HIDDEN, BATCH, LR = 16, 192, 64, 1e-3
 LOOKS, FEW, MANY = 20, 20, 100  # looks at the generator; samples of each class at a look and at the end

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from demos.contract import Claim, DemoParams, Images, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.digits import load_digits
-from demos.judge import train_judge
+from demos.shared.digits import load_digits
+from demos.shared.judge import train_judge
 
 NOISE, CHANNELS, BATCH, LR, REAL = 32, 32, 64, 1e-3, 0.9  # REAL: the label of real images, smoothed
 LOOKS, SHOWN = 20, 10  # points of the loss curves; samples in a row

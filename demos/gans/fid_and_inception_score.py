@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Claim, DemoParams, Images, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.digits import load_digits
+from demos.shared.digits import load_digits
 
 Damage = Literal["noise", "blur", "drop-class", "one-per-class", "shift"]
 DAMAGES: tuple[Damage, ...] = ("noise", "blur", "drop-class", "one-per-class", "shift")

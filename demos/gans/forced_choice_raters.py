@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Claim, DemoParams, Images, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.digits import load_digits
+from demos.shared.digits import load_digits
 
 TRAIN, SHOWN, BATCH, STEPS = 1_000, 120, 128, 500  # digits the eye learns from, digits in the test, its training
 SIGMA = 1.2  # noise of a rater of sharpness 1 who looks for one second, in logits of the eye

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Bars, Claim, DemoParams, Images, Lines, Metric, Preset, Result, Scatter, Table, Tick, no_tick
-from demos.digits import load_digits
+from demos.shared.digits import load_digits
 
 SIZE, LARGER, COPIES, DRAWS = 32, 36, 16, 200  # the papers' 256 and 286, eight times smaller
 CURVATURE, START, CLEAR = 50.0, (1.0, 0.5), 0.03  # of the valley's steep side; first point; a rate to see paths at

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss, softplus
 
 from demos.contract import Claim, DemoParams, Images, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.scenes import CLASSES, World, draw_labels, paint_photo
+from demos.shared.scenes import CLASSES, World, draw_labels, paint_photo
 
 BATCH, TESTED = 8, 100
 WIDTHS = (16, 32, 48, 48, 48)  # channels of the U-Net's maps, each half as large as the one before

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from demos.contract import Bars, Claim, DemoParams, Images, Lines, Metric, Preset, Result, Scatter, Table, Tick, no_tick
-from demos.plane import MODES, STD, draw_ring
+from demos.shared.plane import MODES, STD, draw_ring
 
 Case = Literal["good", "collapsed", "noisy", "truncated"]
 CASES: tuple[Case, ...] = ("good", "collapsed", "noisy", "truncated")

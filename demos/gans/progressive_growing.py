@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from demos.contract import Claim, DemoParams, Images, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.shapes import draw_shapes, recognise, to_rows
+from demos.shared.shapes import draw_shapes, recognise, to_rows
 
 SIZES, CHANNELS = (4, 8, 16), (32, 32, 16)  # side and channels of each stage
 NOISE, BATCH, LR, GAMMA, LAZY = 32, 32, 2e-3, 1.0, 8  # GAMMA: weight of R1, which is counted every LAZY steps

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Claim, DemoParams, Heatmap, Images, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.scenes import CLASSES, COLOURS, draw_labels, paint_photo
+from demos.shared.scenes import CLASSES, COLOURS, draw_labels, paint_photo
 
 NAMES = CLASSES["street"]
 HOUSE, TREE, LAMP = (NAMES.index(name) for name in ("house", "tree", "lamp"))

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from demos.contract import Claim, DemoParams, Images, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.digits import load_digits
-from demos.shapes import draw_shapes
+from demos.shared.digits import load_digits
+from demos.shared.shapes import draw_shapes
 
 CHANNELS, BLOCKS, BATCH, LR_G, LR_D = 24, 2, 32, 2e-3, 1e-3
 ADVERSARIAL = 0.01  # weight of the adversarial loss beside the feature loss, eq. (3) has 0.001

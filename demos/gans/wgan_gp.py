@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Claim, DemoParams, Heatmap, Lines, Metric, Preset, Result, Scatter, Table, Tick, no_tick
-from demos.plane import MODES, STD, draw_ring, sliced_distance
+from demos.shared.plane import MODES, STD, draw_ring, sliced_distance
 
 NOISE, WIDTH, BATCH, CLIP = 2, 64, 256, 0.1
 LR, LR_G = 2e-3, 5e-4  # a generator as fast as the critic runs away from it

@@ -16,7 +16,17 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from demos.contract import Bars, Claim, DemoParams, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.grammar import CAPITAL_BY_COUNTRY, CLASSES, ID, LONGEST, WORDS, draw_text, parses, source_entropy, spell
+from demos.shared.grammar import (
+    CAPITAL_BY_COUNTRY,
+    CLASSES,
+    ID,
+    LONGEST,
+    WORDS,
+    draw_text,
+    parses,
+    source_entropy,
+    spell,
+)
 
 WINDOW, BATCH, SAMPLES = 32, 32, 400  # words that the model sees at once, windows a step, sentences for the parser
 

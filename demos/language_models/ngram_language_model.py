@@ -16,7 +16,7 @@ import torch
 from pydantic import Field
 
 from demos.contract import Claim, DemoParams, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.grammar import draw_text, parses, source_entropy, spell
+from demos.shared.grammar import draw_text, parses, source_entropy, spell
 
 Smoothing = Literal["none", "add-k", "kneser-ney"]
 Context = tuple[str, ...]

@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Claim, DemoParams, Lines, Metric, Preset, Result, Scatter, Table, Tick, no_tick
-from demos.plane import MODES, STD, draw_ring
+from demos.shared.plane import MODES, STD, draw_ring
 
 T, BATCH, WIDTH, DECAY = 100, 256, 96, 0.98
 RATE, TUNED, TUNING_RATE = 4e-3, 60, 1e-3  # of training; steps and rate of fine-tuning

@@ -33,8 +33,8 @@ from demos.contract import (
     Tick,
     no_tick,
 )
-from demos.digits import load_digits
-from demos.shapes import CAPTIONS, COLOURS, LABELS, RGB, SHAPES, SIDES, captions_of, cover, draw_shapes
+from demos.shared.digits import load_digits
+from demos.shared.shapes import CAPTIONS, COLOURS, LABELS, RGB, SHAPES, SIDES, captions_of, cover, draw_shapes
 
 WIDTH, NOISE, LENGTH, FEW, TESTED = 32, 0.4, 8, 100, 480  # of embeddings; of pictures; words; FEW pairs; pictures told
 HELD_OUT = "green ring"

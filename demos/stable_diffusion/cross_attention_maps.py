@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from demos.contract import Claim, DemoParams, Heatmap, Images, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.ddpm import T, step_back, visits
-from demos.shapes import COLOURS, SHAPES, SIDES, to_rows
-from demos.words_to_shapes import (
+from demos.shared.ddpm import T, step_back, visits
+from demos.shared.shapes import COLOURS, SHAPES, SIDES, to_rows
+from demos.shared.words_to_shapes import (
     ALPHA_BAR,
     LENGTH,
     SIZE,

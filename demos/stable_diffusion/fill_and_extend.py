@@ -17,8 +17,8 @@ from pydantic import Field
 from torch import Tensor
 
 from demos.contract import Claim, DemoParams, Images, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.ddpm import jump, make_schedule, step_back
-from demos.digits import load_digits
+from demos.shared.ddpm import jump, make_schedule, step_back
+from demos.shared.digits import load_digits
 
 T, BLUR, KNOWN, FILLS, TRIED = 100, 0.25, 1400, 4, 60  # steps; deviation around each digit; FILLS of TRIED pictures
 ALPHA_BAR = make_schedule(T)  # (T + 1,), ᾱ_0 = 1

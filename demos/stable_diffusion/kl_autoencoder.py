@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from demos.contract import Claim, DemoParams, Images, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.shapes import COLOURS, SHAPES, SIDES, draw_shapes, recognise, to_rows
+from demos.shared.shapes import COLOURS, SHAPES, SIDES, draw_shapes, recognise, to_rows
 
 BATCH, TESTED, SHOWN, NAMING = 32, 500, 8, 150  # NAMING steps train the network whose features are compared
 VALUES = 3 * 16 * 16  # of a picture

@@ -18,9 +18,18 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Claim, DemoParams, Images, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.ddpm import train
-from demos.shapes import CAPTIONS, captions_of, draw_shapes, to_rows
-from demos.words_to_shapes import BATCH, SIZE, CrossAttention, WordUNet, noise_loss, sample, tokenize, train_words
+from demos.shared.ddpm import train
+from demos.shared.shapes import CAPTIONS, captions_of, draw_shapes, to_rows
+from demos.shared.words_to_shapes import (
+    BATCH,
+    SIZE,
+    CrossAttention,
+    WordUNet,
+    noise_loss,
+    sample,
+    tokenize,
+    train_words,
+)
 
 GROUND = torch.tensor([-0.5, -0.2, 0.4]).view(3, 1, 1)  # of the new style: blue paper in place of black
 RANKS, TESTED = [1, 4, 16], 256

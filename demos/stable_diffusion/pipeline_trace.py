@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Bars, Claim, DemoParams, Images, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.shapes import COLOURS, SHAPES, SIDES, captions_of, draw_shapes
+from demos.shared.shapes import COLOURS, SHAPES, SIDES, captions_of, draw_shapes
 
 T, LENGTH, C, BATCH, SIDE = 1000, 77, 32, 8, 32  # steps of training; tokens; width; pictures trained on; their side
 BETAS = torch.linspace(0.00085**0.5, 0.012**0.5, T, dtype=torch.float64).square()  # "scaled linear", as in v1

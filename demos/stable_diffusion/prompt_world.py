@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from demos.contract import Claim, DemoParams, Lines, Metric, Preset, Result, Scatter, Table, Tick, no_tick
-from demos.plane import sliced_distance
+from demos.shared.plane import sliced_distance
 
 COLOURS, PLACES, SHAPES = ["red", "green", "blue"], ["left", "right"], ["disc", "ring"]
 CONCEPTS = [frozenset(words) for words in itertools.product(COLOURS, PLACES, SHAPES)]  # twelve, three words each

@@ -16,9 +16,9 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from demos.contract import Claim, DemoParams, Images, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.ddpm import T, train, visits
-from demos.shapes import CAPTIONS, COLOURS, LABELS, captions_of, draw_shapes, recognise, to_rows
-from demos.words_to_shapes import ALPHA_BAR, LENGTH, WordUNet, drop, noise_loss, tokenize
+from demos.shared.ddpm import T, train, visits
+from demos.shared.shapes import CAPTIONS, COLOURS, LABELS, captions_of, draw_shapes, recognise, to_rows
+from demos.shared.words_to_shapes import ALPHA_BAR, LENGTH, WordUNet, drop, noise_loss, tokenize
 
 C, BATCH, KL, SCALES, EACH = 96, 32, 1e-2, [0.0, 1.0, 3.0, 6.0], 5  # width of the autoencoder; EACH caption tested
 

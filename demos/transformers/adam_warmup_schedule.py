@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Claim, DemoParams, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.grammar import WORDS, draw_text, source_entropy
+from demos.shared.grammar import WORDS, draw_text, source_entropy
 
 WIDTH, HEADS, LAYERS, WINDOW, BATCH, EPS = 32, 4, 3, 16, 16, 1e-8
 

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from demos.contract import Bars, Claim, DemoParams, Metric, Preset, Result, Scatter, Table, Tick, no_tick
-from demos.grammar import ID, WORDS, draw_text, spell
+from demos.shared.grammar import ID, WORDS, draw_text, spell
 
 TEXTS, LENGTH, SHORT = 24, 60, 3  # texts of each decoder, words in a text, words where all V³ continuations are tried
 V = len(WORDS)

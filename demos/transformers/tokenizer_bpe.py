@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from demos.contract import Claim, DemoParams, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.prose import read_sentences
+from demos.shared.prose import read_sentences
 
 UNSEEN, UNKNOWN, RECOUNTS = 200, "\N{REPLACEMENT CHARACTER}", 60  # sentences to test on; merges that are recounted
 STRANGE = ["naïve café 😀", "Ελλάδα", "日本語", "½ × 3"]  # one of them at the end of every fourth unseen sentence

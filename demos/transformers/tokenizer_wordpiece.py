@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 
 from demos.contract import Bars, Claim, DemoParams, Metric, Preset, Result, Table, Tick, no_tick
-from demos.prose import read_sentences
+from demos.shared.prose import read_sentences
 
 UNSEEN, WORDS = 200, 1_000  # sentences, and words for the brute force
 STRANGE = ["naïve café 😀", "Ελλάδα", "日本語", "½ × 3"]  # one of them at the end of every fourth unseen sentence

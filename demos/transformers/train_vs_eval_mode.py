@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Bars, Claim, DemoParams, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.digits import load_digits
+from demos.shared.digits import load_digits
 
 CHANNELS, EPS, MOMENTUM, PASSES = 16, 1e-5, 0.1, 200
 Mode = Literal["train", "eval", "dropout-on"]

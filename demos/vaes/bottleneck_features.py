@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Claim, DemoParams, Images, Lines, Metric, Preset, Result, Scatter, Table, Tick, no_tick
-from demos.digits import load_digits
+from demos.shared.digits import load_digits
 
 D, HIDDEN, BATCH, TRAIN = 64, 128, 128, 1_400
 STEPS, LINEAR_STEPS = 500, 1_000  # training steps of one VAE and of one linear autoencoder

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from demos.contract import Claim, DemoParams, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.digits import load_digits
+from demos.shared.digits import load_digits
 
 cholesky: Callable[[Tensor], Tensor] = torch.linalg.cholesky  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 F64 = torch.float64  # so that what is left of a difference is a mistake in a formula

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Claim, DemoParams, Images, Lines, Metric, Preset, Result, Table, Tick, no_tick
-from demos.digits import load_digits
+from demos.shared.digits import load_digits
 
 D, LATENT, HIDDEN, BATCH, TRAIN = 64, 8, 256, 128, 1_400
 SIGMA = 0.25  # deviation of the decoder's Gaussian p(x | z), in units of black

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from demos.contract import Bars, Claim, DemoParams, Images, Lines, Metric, Preset, Result, Scatter, Table, Tick, no_tick
-from demos.digits import load_digits
+from demos.shared.digits import load_digits
 
 SIGMA = 0.25  # deviation of the decoder's Gaussian p(x | z), in units of black (the data's own is 0.38)
 BATCH, TRAIN, SAMPLES = 128, 1_400, 500

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from demos.contract import Cell, Images, Lines, Scatter
-from demos.digits import load_digits
+from demos.shared.digits import load_digits
 from demos.vaes.bottleneck_features import Autoencoder, Params, fit_pca, fit_probe, largest_angle, run
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, rng
 

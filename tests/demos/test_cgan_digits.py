@@ -5,7 +5,6 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from demos.contract import Cell, Images, Lines, Result
-from demos.digits import load_digits
 from demos.gans.cgan_digits import (
     LETTERS,
     WORDS,
@@ -20,7 +19,8 @@ from demos.gans.cgan_digits import (
     read,
     run,
 )
-from demos.judge import train_judge
+from demos.shared.digits import load_digits
+from demos.shared.judge import train_judge
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, metric, rng
 
 

@@ -6,8 +6,8 @@ from pydantic import ValidationError
 from torch import nn
 
 from demos.contract import Cell, Images, Result
+from demos.shared.words_to_shapes import LENGTH, CrossAttention, D, WordUNet, sample, tokenize
 from demos.stable_diffusion.cross_attention_maps import PASSES, SCALE, Params, Reader, edit, kernel_gap, run, swap_word
-from demos.words_to_shapes import LENGTH, CrossAttention, D, WordUNet, sample, tokenize
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, rng
 
 

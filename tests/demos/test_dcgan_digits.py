@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from demos.contract import Cell, Images, Result
-from demos.digits import load_digits
 from demos.gans.dcgan_digits import Params, discriminator, draw_weights, frechet, generator, layer_rows, nearest, run
-from demos.judge import train_judge
+from demos.shared.digits import load_digits
+from demos.shared.judge import train_judge
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, metric, rng
 
 RANGE = "Pixels keep their range"

@@ -9,7 +9,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import nn
 
-from demos.ddpm import EMA, T, jump, make_schedule, noise_of, step_back, train, velocity, visits
+from demos.shared.ddpm import EMA, T, jump, make_schedule, noise_of, step_back, train, velocity, visits
 from tests.demos.outcomes import rng
 
 SCHEDULE: dict[str, Any] = {"num_train_timesteps": T, "beta_start": 0.1 / T, "beta_end": 20 / T, "clip_sample": True}

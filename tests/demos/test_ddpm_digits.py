@@ -8,10 +8,10 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from demos.contract import Cell, Images, Lines, Result
-from demos.ddpm import make_schedule
 from demos.diffusion.ddpm_digits import Params, frechet, largest_jump, layer_table, nearest, run, sample
-from demos.digits import load_digits
-from demos.unet import UNet
+from demos.shared.ddpm import make_schedule
+from demos.shared.digits import load_digits
+from demos.shared.unet import UNet
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, rng
 
 

@@ -8,7 +8,7 @@ import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from demos.contract import Cell, Result
-from demos.grammar import draw_text
+from demos.shared.grammar import draw_text
 from demos.transformers.decoding_strategies import (
     Params,
     Trigrams,

@@ -20,7 +20,7 @@ from demos.diffusion.diffusion_vs_gan_training import (
     run,
     waves,
 )
-from demos.plane import sliced_distance
+from demos.shared.plane import sliced_distance
 from tests.demos.outcomes import assert_claims_hold_as_listed, rng
 
 

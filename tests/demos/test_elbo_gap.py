@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from demos.contract import Cell, Lines
-from demos.digits import load_digits
+from demos.shared.digits import load_digits
 from demos.vaes.elbo_gap import (
     LinearVAE,
     Params,

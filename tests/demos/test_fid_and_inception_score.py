@@ -12,8 +12,8 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 
 from demos.contract import Cell, Lines, Result
-from demos.digits import load_digits
 from demos.gans.fid_and_inception_score import DAMAGES, Classifier, Damage, Params, frechet, inception_score, run, spoil
+from demos.shared.digits import load_digits
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, metric, rng
 
 

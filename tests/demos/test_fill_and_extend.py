@@ -8,8 +8,8 @@ from diffusers.schedulers.scheduling_repaint import RePaintScheduler
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from demos.contract import Cell, Images, Result
-from demos.ddpm import jump
-from demos.digits import load_digits
+from demos.shared.ddpm import jump
+from demos.shared.digits import load_digits
 from demos.stable_diffusion.fill_and_extend import (
     ALPHA_BAR,
     BLUR,

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from demos.contract import Cell, Result
-from demos.digits import load_digits
 from demos.fundamentals.generative_vs_discriminative import (
     Params,
     balanced_order,
@@ -16,6 +15,7 @@ from demos.fundamentals.generative_vs_discriminative import (
     right,
     run,
 )
+from demos.shared.digits import load_digits
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, rng
 
 mixture: Any = importlib.import_module("sklearn.mixture")  # untyped

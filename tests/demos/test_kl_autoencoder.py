@@ -8,7 +8,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torchmetrics.functional.image import lpips
 
 from demos.contract import Cell, Images, Result
-from demos.shapes import draw_shapes
+from demos.shared.shapes import draw_shapes
 from demos.stable_diffusion.kl_autoencoder import (
     Autoencoder,
     Namer,

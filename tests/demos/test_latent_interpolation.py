@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from demos.contract import Cell, Images, Lines, Result
-from demos.digits import load_digits
+from demos.shared.digits import load_digits
 from demos.vaes.latent_interpolation import (
     FINE,
     LATENT,

@@ -10,9 +10,9 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from demos.contract import Cell, Result, no_tick
-from demos.shapes import draw_shapes
+from demos.shared.shapes import draw_shapes
+from demos.shared.words_to_shapes import WordUNet, tokenize
 from demos.stable_diffusion.lora_adapter import GROUND, LoRA, Params, adapt, learn, merge, restyle, run
-from demos.words_to_shapes import WordUNet, tokenize
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, metric, rng
 
 

@@ -11,8 +11,8 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch.distributions import Normal, kl_divergence
 
 from demos.contract import Cell, Images, Lines, Result
-from demos.ddpm import jump
 from demos.diffusion.loss_weighting import ALPHA_BAR, KINDS, SNR, Denoiser, Params, T, min_snr_of_x0, run, weights
+from demos.shared.ddpm import jump
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, rng
 
 

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from demos.contract import Cell, Lines, Result
-from demos.grammar import (
+from demos.language_models.nanogpt_grammar import GPT, WINDOW, Params, agreement, losses, run, write
+from demos.shared.grammar import (
     CAPITAL_BY_COUNTRY,
     ID,
     P_ADJECTIVE,
@@ -23,7 +24,6 @@ from demos.grammar import (
     source_entropy,
     spell,
 )
-from demos.language_models.nanogpt_grammar import GPT, WINDOW, Params, agreement, losses, run, write
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, rng
 
 

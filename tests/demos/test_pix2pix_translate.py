@@ -19,7 +19,7 @@ from demos.gans.pix2pix_translate import (
     read_classes,
     run,
 )
-from demos.scenes import CLASSES, COLOURS, paint_photo
+from demos.shared.scenes import CLASSES, COLOURS, paint_photo
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, metric, rng
 
 SKIPS_HELP, TRANSLATED = "The network without skips does worse", "Unseen pairs are translated"

@@ -21,7 +21,7 @@ from demos.gans.progressive_growing import (
     shrink,
     sliced_distance,
 )
-from demos.shapes import draw_shapes
+from demos.shared.shapes import draw_shapes
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, metric, rng
 
 SHOCK = "A layer comes in without a shock"

@@ -8,10 +8,10 @@ import torch
 from torch.distributions import ComposeTransform, Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import AffineTransform
 
-from demos.clouds import RADII, draw_cloud
 from demos.contract import Cell, Result, Scatter
 from demos.fundamentals.realnvp_2d import Coupling, Flow, Params, run, squares
-from demos.plane import MODES
+from demos.shared.clouds import RADII, draw_cloud
+from demos.shared.plane import MODES
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, rng
 
 

@@ -96,7 +96,7 @@ def test_the_code_hash_covers_the_demo_the_contract_and_what_it_imports_of_ours(
         return {name for name in before if before[name] != after[name]}
 
     assert changed("vaes/gaussian_kl.py") == {"gaussian-kl"}
-    assert changed("digits.py") == {"forward-diffusion"}
+    assert changed("shared/digits.py") == {"forward-diffusion"}
     assert changed("contract.py") == {"gaussian-kl", "forward-diffusion"}
     assert changed("runner.py") == set()
 

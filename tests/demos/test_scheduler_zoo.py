@@ -22,7 +22,7 @@ from demos.diffusion.scheduler_zoo import (
     sample,
     times,
 )
-from demos.plane import MODES, STD, draw_ring, sliced_distance
+from demos.shared.plane import MODES, STD, draw_ring, sliced_distance
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, rng
 
 

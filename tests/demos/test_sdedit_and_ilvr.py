@@ -8,7 +8,6 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch.distributions import MultivariateNormal
 
 from demos.contract import Cell, Images, Result
-from demos.ddpm import T, jump
 from demos.diffusion.sdedit_and_ilvr import (
     Params,
     draw_strokes,
@@ -19,8 +18,9 @@ from demos.diffusion.sdedit_and_ilvr import (
     sdedit,
     tell_apart,
 )
-from demos.digits import load_digits
-from demos.unet import UNet
+from demos.shared.ddpm import T, jump
+from demos.shared.digits import load_digits
+from demos.shared.unet import UNet
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, metric, rng
 
 

@@ -9,7 +9,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 from demos.contract import Cell, Result
 from demos.gans.segmentation_scores import HOUSE, LAMP, TREE, Params, blur, confusion, run, score, translate
-from demos.scenes import CLASSES, COLOURS, World, draw_labels, paint_photo
+from demos.shared.scenes import CLASSES, COLOURS, World, draw_labels, paint_photo
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, metric, rng
 
 sklearn: Any = importlib.import_module("sklearn.metrics")  # untyped

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from demos.shapes import CAPTIONS, LABELS, RGB, captions_of, draw_shapes, recognise, templates, to_rows
+from demos.shared.shapes import CAPTIONS, LABELS, RGB, captions_of, draw_shapes, recognise, templates, to_rows
 from tests.demos.outcomes import rng
 
 

@@ -19,7 +19,7 @@ from demos.diffusion.time_embeddings import (
     run,
     sinusoidal,
 )
-from demos.plane import draw_ring
+from demos.shared.plane import draw_ring
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, metric, rng
 
 FALLS, ALIKE, NEEDED = (

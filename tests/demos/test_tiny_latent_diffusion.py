@@ -9,10 +9,10 @@ from pydantic import ValidationError
 from torch import nn
 
 from demos.contract import Cell, Images, Lines, Result, no_tick
-from demos.ddpm import T
-from demos.shapes import draw_shapes
+from demos.shared.ddpm import T
+from demos.shared.shapes import draw_shapes
+from demos.shared.words_to_shapes import ALPHA_BAR, WordUNet, tokenize
 from demos.stable_diffusion.tiny_latent_diffusion import Params, run, sample, train_autoencoder, train_unet
-from demos.words_to_shapes import ALPHA_BAR, WordUNet, tokenize
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, metric, rng
 
 

@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
 from demos.contract import Cell, Result
-from demos.prose import read_sentences
+from demos.shared.prose import read_sentences
 from demos.transformers.tokenizer_bpe import BPE, UNKNOWN, Params, merge, most_missed, readable, run, split_words
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, metric
 

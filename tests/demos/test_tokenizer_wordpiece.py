@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from demos.contract import Cell, Result
-from demos.prose import read_sentences
+from demos.shared.prose import read_sentences
 from demos.transformers.tokenizer_wordpiece import (
     Params,
     brute_force,

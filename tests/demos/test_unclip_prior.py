@@ -11,7 +11,6 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 from transformers.models.clip import modeling_clip
 
 from demos.contract import Cell, Result, no_tick
-from demos.ddpm import T
 from demos.diffusion.unclip_prior import (
     ALPHA_BAR,
     BLUR,
@@ -28,7 +27,8 @@ from demos.diffusion.unclip_prior import (
     sample_prior,
     train_prior,
 )
-from demos.shapes import draw_shapes
+from demos.shared.ddpm import T
+from demos.shared.shapes import draw_shapes
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, metric, rng
 
 

@@ -8,7 +8,7 @@ from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
-from demos.unet import Attention, Block, UNet, embed_time
+from demos.shared.unet import Attention, Block, UNet, embed_time
 from tests.demos.outcomes import rng
 
 

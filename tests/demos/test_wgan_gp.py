@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from demos.contract import Cell, Result
 from demos.gans.wgan_gp import CLIP, Critic, Params, Trainer, between, linears, mode_shares, run, slopes, transport_cost
-from demos.plane import MODES, draw_ring
+from demos.shared.plane import MODES, draw_ring
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, metric, rng
 
 SLOPE = "The critic's slope between data and samples is near one"

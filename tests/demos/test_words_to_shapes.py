@@ -9,9 +9,9 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import nn
 
 from demos.contract import no_tick
-from demos.ddpm import T
-from demos.shapes import CAPTIONS, LABELS
-from demos.words_to_shapes import (
+from demos.shared.ddpm import T
+from demos.shared.shapes import CAPTIONS, LABELS
+from demos.shared.words_to_shapes import (
     ALPHA_BAR,
     DROPPED,
     LENGTH,

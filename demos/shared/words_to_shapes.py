@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from demos.contract import Tick
-from demos.ddpm import T, jump, make_schedule, step_back, train, visits
-from demos.shapes import COLOURS, SHAPES, SIDES, captions_of, draw_shapes
-from demos.unet import Block, embed_time
+from demos.shared.ddpm import T, jump, make_schedule, step_back, train, visits
+from demos.shared.shapes import COLOURS, SHAPES, SIDES, captions_of, draw_shapes
+from demos.shared.unet import Block, embed_time
 
 WORDS = ["", *COLOURS, *SHAPES, *SIDES, "sks"]  # "" pads; "sks" is a rare word that no caption has, as in DreamBooth
 LENGTH, D, SIZE, BATCH, DROPPED = 4, 32, 8, 32, 0.15  # DROPPED of the captions are emptied, as guidance needs

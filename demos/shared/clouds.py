@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from demos.plane import STD, draw_ring
+from demos.shared.plane import STD, draw_ring
 
 RADII = (0.7, 1.7)  # of the two rings
 

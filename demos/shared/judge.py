@@ -6,7 +6,7 @@ It plays the part that an Inception network has for photographs. It never sees a
 import torch
 from torch import Tensor, nn
 
-from demos.digits import load_digits
+from demos.shared.digits import load_digits
 
 TRAIN, BATCH, STEPS = 1_400, 128, 400  # digits to learn from (the other 397 test it), and its training
 
