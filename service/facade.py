@@ -45,6 +45,7 @@ from study import (
 
 if TYPE_CHECKING:
     from demos import DemoRun, DemoSpec, Description, Figure, Outcome, Progress
+    from search.suggest import Suggester, Suggestion
     from service.language_model import Retelling
 
 
@@ -206,6 +207,16 @@ class Service:
     def search(self, query: str, k: int = 10, filters: Filters | None = None) -> Ranking:
         """The best topics for a query, each with the passage that matched."""
         return self._searcher.search(query, k, filters)
+
+    def suggest(self, typed: str, k: int = 8) -> "list[Suggestion]":
+        """At most k names of topics that go on as typed."""
+        return self._suggester.suggest(typed, k)
+
+    @cached_property
+    def _suggester(self) -> "Suggester":
+        from search.suggest import Suggester
+
+        return Suggester(self.store.topics())
 
     def ask(self, question: str, after: str | None = None) -> Answer:
         """An answer made of the atlas's own sentences, each cited; `after` is the topic of the answer before it."""

@@ -23,6 +23,7 @@ batch = typer.Typer(
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the command line."""
     app.command("search")(search)
+    app.command("suggest")(suggest)
     app.command("ask")(ask)
 
 
@@ -45,6 +46,22 @@ def search(
         print_json(wire.ranking(ranking))
     else:
         _print_ranking(ranking)
+
+
+def suggest(
+    typed: Annotated[str, typer.Argument(help="The beginning of a title, an alias or a word in one.")],
+    k: Annotated[int, typer.Option("-k", min=1, max=50, help="How many names.")] = 8,
+    json: AsJson = False,
+) -> None:
+    """List names of topics that go on as typed."""
+    found = open_service().suggest(typed, k)
+    if json:
+        print_json(msgspec.to_builtins(found))
+        return
+    for suggestion in found:
+        console().print(f"{plain(suggestion.name)}  [dim]{plain(suggestion.topic)}[/dim]")
+    if not found:
+        note(f'No name goes on from "{typed}". By meaning: genatlas search "{typed}"')
 
 
 def _level(name: str | None) -> Level | None:
