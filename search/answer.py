@@ -22,6 +22,9 @@ MOST_RANKED = 10
 SAME_QUESTION = 0.65
 """Cosine from which a question asks for the comparison of another question."""
 
+LIKE_QUESTION = 0.5
+"""Cosine that a comparison must have when only further readings of the sides lead to it."""
+
 SLACK = 0.1
 """Evidence that one side of a comparison may lack: the question as a whole is at home."""
 
@@ -99,10 +102,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """Topics that one side of a comparison may mean, best first; `is_sure` when the words are nearly a topic's name."""
+    """Topics that one side of a comparison may mean, best first; `nearness` is the cosine of its words and a name."""
 
     topics: Sequence[Topic]
-    is_sure: bool
+    nearness: float
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the words are nearly a topic's name."""
+        return self.nearness >= NAMED
 
 
 class Answerer:
@@ -272,14 +280,18 @@ class Answerer:
         )
 
     def _sides(self, question: str, ranking: Ranking) -> list[_Side]:
-        """The two sides that the wording of a question tells; none where it is silent."""
+        """The two sides that the wording of a question tells; none where it is silent.
+
+        Of several readings ("zero-shot and few-shot prompting") the one whose sides are both nearest to names.
+        """
         near = {hit.topic.id for hit in ranking.hits}
+        readings: list[list[_Side]] = []
         for worded in sides_of(unglued(question)):
             sides = [self._side(words, near, is_left) for words, is_left in zip(worded, (True, False), strict=True)]
             told = [side for side in sides if side is not None]
             if len({side.topics[0].id for side in told}) == 2:
-                return told
-        return []
+                readings.append(told)
+        return max(readings, key=lambda told: min(side.nearness for side in told), default=list[_Side]())
 
     def _side(self, words: str, near: Collection[str], is_left: bool) -> _Side | None:
         """What one side's words mean: what they find as a whole, led by a topic that a part of them names outright.
@@ -295,16 +307,16 @@ class Answerer:
             names = [self._searcher.nearest_name(" ".join(part)) for part in parts if len("".join(part)) > 1]
             topic, cosine = max((name for name in names if name), key=itemgetter(1), default=whole)
             if cosine >= OUTRIGHT:
-                return _Side(list({each.id: each for each in (topic, *topics)}.values()), is_sure=True)
+                return _Side(list({each.id: each for each in (topic, *topics)}.values()), cosine)
         if found.hits or found.evidence >= ENOUGH - SLACK or any(topic.id in near for topic in topics[:1]):
-            return _Side(topics, is_sure=whole is not None and whole[1] >= NAMED)
+            return _Side(topics, 0.0 if whole is None else whole[1])
         return None
 
     def _authored(self, question: str, sides: Sequence[_Side], ranking: Ranking) -> Comparison | None:
         """The comparison of what is nearest to both sides; else of those that others of their topics, or a like
         question, lead to, the one whose question is nearest; else that of two first hits.
 
-        Where the sides are sure, a comparison that has neither is no answer.
+        Where the sides are sure, a comparison that has neither, nor a parent of one, is no answer.
         """
         nearness = self._searcher.nearness_of_comparisons(question)
         like = max(nearness, key=nearness.__getitem__, default="")
@@ -316,10 +328,12 @@ class Answerer:
         if found[0] is not None:
             return found[0]
         is_sure = one.is_sure and other.is_sure
-        named = {place for side in sides for topic in side.topics for place in self._places(topic.id)}
+        leading = [side.topics[0] for side in sides]
+        named = {place for topic in leading for place in (*self._places(topic.id), topic.parent)}
         if alike is not None and (not is_sure or named & {*alike.between}):
             found.append(alike)
-        nearest = max((each for each in found if each), key=lambda each: nearness.get(each.id, 0), default=None)
+        likely = [each for each in found if each and nearness.get(each.id, 0) >= LIKE_QUESTION]
+        nearest = max(likely, key=lambda each: nearness[each.id], default=None)
         return nearest or (None if is_sure else self._of_first_hits(ranking))
 
     def _of_first_hits(self, ranking: Ranking) -> Comparison | None:

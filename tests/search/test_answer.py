@@ -104,6 +104,13 @@ def test_the_sides_of_a_long_question_are_the_names_beside_its_connective(answer
     assert {*answer.ranked[:2]} == {"vae/losses/reconstruction", "vae/losses/kl"}
 
 
+def test_a_like_question_of_others_is_no_answer_where_the_sides_are_sure(answerer: Answerer) -> None:
+    """The authored comparison asks nearly this and has neither side."""
+    answer = answerer.ask("mode collapse versus latent vector: what does each term of the loss do?")
+    assert answer.table is not None
+    assert answer.table.titles == ("Mode Collapse", "Latent Vector")
+
+
 def test_prerequisites_come_with_their_reasons_needed_ones_first(answerer: Answerer) -> None:
     answer = answerer.ask("what do I need to know before the evidence lower bound")
     assert answer.intent == "prerequisites"
