@@ -63,13 +63,17 @@ def test_a_vector_is_taken_over_by_the_text_that_it_was_made_of(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A later version makes another text of the same comparison: the old text's vector must not stand for it."""
+
+    def say(wording: str) -> None:
+        def examples(_: Atlas) -> list[Example]:
+            return [Example("one-vs-other", wording)]
+
+        for module in ("service.build", "service.contents"):
+            monkeypatch.setattr(f"{module}.comparison_examples", examples)
+
+    say("which of the two is faster?")
     build(settings)
-
-    def other_texts(atlas: Atlas) -> list[Example]:
-        return [Example(comparison.id, "quite another wording") for comparison in atlas.comparisons]
-
-    for module in ("service.build", "service.contents"):
-        monkeypatch.setattr(f"{module}.comparison_examples", other_texts)
+    say("quite another wording")
     written(settings).write_text(written(settings).read_text() + "  aliases: [sameness]\n")
     report = build(settings)
     assert report.embedded == 2  # the alias and the wording
