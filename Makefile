@@ -38,12 +38,12 @@ lint: .venv/dev.done
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
-# Speed beside sentence-transformers + FAISS; quality beside other searches; odd queries.
+# Speed beside sentence-transformers + FAISS; odd queries; with QUESTIONS=FILE.jsonl also quality beside other searches.
 bench: .venv/bench.done
 	$(BIN)/genatlas build
 	$(BIN)/python -m bench.search
-	$(BIN)/python -m bench.peers bench/questions.jsonl
 	$(BIN)/python -m bench.odd_queries
+	$(if $(QUESTIONS),$(BIN)/python -m bench.peers $(QUESTIONS))
 
 # Every demo on three seeds, two at a time: docs/demos.md.
 bench-demos: .venv/dev.done
