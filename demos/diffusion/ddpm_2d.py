@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Claim, DemoParams, Figure, Lines, Metric, Preset, Result, Scatter, Table, Tick, no_tick
+from demos.shared.perceptron import perceptron
 from demos.shared.plane import MODES, STD, sliced_distance
 
 WIDTH, BATCH, POINTS, LEVELS = 128, 256, 2_000, 20  # POINTS are sampled; the loss is read at LEVELS times
@@ -64,14 +65,7 @@ class Network(nn.Module):
 
     def __init__(self, rng: torch.Generator) -> None:
         super().__init__()
-        sizes = [22, WIDTH, WIDTH, WIDTH, 2]
-        layers = list[nn.Module]()
-        for n, m in itertools.pairwise(sizes):
-            layer = nn.Linear(n, m)
-            for weight in layer.parameters():  # torch's usual range, from a generator of our own
-                nn.init.uniform_(weight, -(n**-0.5), n**-0.5, generator=rng)
-            layers += [layer, nn.SiLU()]
-        self.layers = nn.Sequential(*layers[:-1])
+        self.layers = perceptron([22, WIDTH, WIDTH, WIDTH, 2], nn.SiLU, rng)
 
     def forward(self, x: Tensor, share: Tensor) -> Tensor:
         """x (B, 2) and share = t / T (B,) -> predicted noise (B, 2)."""

@@ -7,7 +7,6 @@ Watch: the bound is a sum over T latent layers. With the exact denoiser of Gauss
   true likelihood is the price of finite steps, and goes as 1 / T.
 """
 
-import itertools
 import math
 from collections.abc import Mapping
 from typing import ClassVar, Literal
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from demos.contract import Bars, Claim, DemoParams, Lines, Metric, Preset, Result, Table, Tick, no_tick
+from demos.shared.perceptron import perceptron
 
 SPECTRUM = (1.4, 0.2)  # variances of the Gaussian data along their axes, which lie at 30° to the coordinates
 STD, WIDTH, BATCH, CHAINS = 0.15, 64, 256, 2_000
@@ -68,13 +68,7 @@ class Network(nn.Module):
     def __init__(self, T: int, rng: torch.Generator) -> None:
         super().__init__()
         self.T = T
-        layers = list[nn.Module]()
-        for n, m in itertools.pairwise([16, WIDTH, WIDTH, 2]):
-            layer = nn.Linear(n, m)
-            for weight in layer.parameters():  # torch's usual range, from a generator of our own
-                nn.init.uniform_(weight, -(n**-0.5), n**-0.5, generator=rng)
-            layers += [layer, nn.SiLU()]
-        self.layers = nn.Sequential(*layers[:-1])
+        self.layers = perceptron([16, WIDTH, WIDTH, 2], nn.SiLU, rng)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """x (B, 2) and t (B,) -> predicted noise (B, 2), float32 inside."""

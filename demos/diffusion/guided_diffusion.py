@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Claim, DemoParams, Figure, Lines, Metric, Preset, Result, Scatter, Tick, no_tick
+from demos.shared.perceptron import perceptron
 
 CLASSES, STD = 4, 0.6
 CENTRES = 0.85 * torch.tensor([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]])  # class y is N(centre y, STD²)
@@ -91,16 +92,6 @@ def sample(noise: Noise, x: Tensor) -> Tensor:
     return x
 
 
-def perceptron(outputs: int, rng: torch.Generator) -> nn.Sequential:
-    """Three layers with torch's usual start, drawn from a generator of our own."""
-    layers = list[nn.Module]()
-    for n, m in itertools.pairwise([2 + 7 + CLASSES + 1, WIDTH, WIDTH, outputs]):
-        layers += [nn.Linear(n, m), nn.SiLU()]
-        for weight in layers[-2].parameters():
-            nn.init.uniform_(weight, -(n**-0.5), n**-0.5, generator=rng)
-    return nn.Sequential(*layers[:-1])
-
-
 def inputs(x: Tensor, t: int | Tensor, y: int | Tensor | None) -> Tensor:
     """What a network reads: x (N, 2), the time, and the class or "none", which is a fifth label: (N, 14)."""
     share = torch.as_tensor(t).expand(len(x))[:, None] / T
@@ -118,7 +109,8 @@ def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 
 def train(dropout: float, rng: torch.Generator, tick: Tick) -> tuple[Noise, Slope]:
     """Fit the noise network, which sees labels or none, and the classifier of noisy points, on the same batches."""
-    network, classifier = perceptron(2, rng), perceptron(CLASSES, rng)
+    inner = [2 + 7 + CLASSES + 1, WIDTH, WIDTH]
+    network, classifier = (perceptron([*inner, outputs], nn.SiLU, rng) for outputs in (2, CLASSES))
     adam = torch.optim.Adam([*network.parameters(), *classifier.parameters()], fused=True)
     rate = torch.optim.lr_scheduler.OneCycleLR(adam, max_lr=1e-2, total_steps=STEPS)
     for step in range(1, STEPS + 1):

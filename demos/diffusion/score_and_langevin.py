@@ -7,7 +7,6 @@ Watch: the arrows at every noise level point to where the data lie. Following th
   samples but wrong shares of the peaks, as nothing flows between them; from much noise to little, both come right.
 """
 
-import itertools
 import math
 from collections.abc import Mapping
 from typing import ClassVar, Literal
@@ -17,6 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Claim, DemoParams, Figure, Lines, Metric, Preset, Result, Scatter, Table, Tick, no_tick
+from demos.shared.perceptron import perceptron
 
 WIDTH, BATCH, POINTS = 96, 512, 2_000
 SIGMA_MIN = 0.1  # the last noise level
@@ -89,14 +89,7 @@ class NoiseNetwork(nn.Module):
 
     def __init__(self, rng: torch.Generator) -> None:
         super().__init__()
-        sizes = [12, WIDTH, WIDTH, WIDTH, 2]
-        layers = list[nn.Module]()
-        for n, m in itertools.pairwise(sizes):
-            layer = nn.Linear(n, m)
-            for weight in layer.parameters():  # torch's usual range, from a generator of our own
-                nn.init.uniform_(weight, -(n**-0.5), n**-0.5, generator=rng)
-            layers += [layer, nn.SiLU()]
-        self.layers = nn.Sequential(*layers[:-1])
+        self.layers = perceptron([12, WIDTH, WIDTH, WIDTH, 2], nn.SiLU, rng)
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         """x (B, 2), sigma (B,) -> (B, 2)."""

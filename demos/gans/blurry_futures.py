@@ -10,6 +10,7 @@ Watch: a ball falls on a peg and bounces left or right. L2 draws both balls at h
 
 import itertools
 from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -18,11 +19,13 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss, mse_loss, softplus
 
 from demos.contract import Bars, Claim, DemoParams, Images, Lines, Metric, Preset, Result, Tick, no_tick
+from demos.shared.perceptron import perceptron
 
 SIZE, PEGS = 10, (3, 4, 5, 6)  # pixels a side; columns of the peg, each a past of its own
 BALL = torch.tensor([[0.5, 1.0, 0.5], [1.0, 1.0, 1.0], [0.5, 1.0, 0.5]])
 WIDTH, NOISE, BATCH, DRAWS = 96, 8, 64, 100  # hidden units; numbers in z; futures drawn for each past
 R1, ODDS = 0.1, 0.6  # weight of the penalty; share of white in the pixel of the claims, black else
+LEAKY = partial(nn.LeakyReLU, 0.2)  # no sigmoid at the end of a network: L1 would die in its tails
 LOSSES = ("l2", "l1", "gan", "l1+gan")
 
 
@@ -54,17 +57,6 @@ def fall(peg: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Both past frames side by side (N, 2 SIZE²), and what comes next: ball on the left, on the right, (N, SIZE²)."""
     past = torch.cat([draw_frame(1, peg, peg), draw_frame(3, peg, peg)], dim=1)
     return past, draw_frame(6, peg - 2, peg), draw_frame(6, peg + 2, peg)
-
-
-def perceptron(inputs: int, outputs: int, rng: torch.Generator) -> nn.Sequential:
-    """Two hidden layers with torch's usual start U(±1 / √inputs). No sigmoid at the end: L1 would die in its tails."""
-    layers: list[nn.Module] = []
-    for n, m in itertools.pairwise((inputs, WIDTH, WIDTH, outputs)):
-        layer = nn.Linear(n, m)
-        for weight in layer.parameters():
-            nn.init.uniform_(weight, -(n**-0.5), n**-0.5, generator=rng)
-        layers += [layer, nn.LeakyReLU(0.2)]
-    return nn.Sequential(*layers[:-1])
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
@@ -121,8 +113,8 @@ def rarer_side(sides: Tensor) -> float:
 def run(params: Params, tick: Tick = no_tick) -> Result:
     rng, dice = (torch.Generator().manual_seed(2 * params.seed + odd) for odd in (0, 1))  # training; evaluation
     pegs = torch.tensor(PEGS)
-    G = {loss: perceptron(2 * SIZE**2 + NOISE, SIZE**2, rng) for loss in LOSSES}
-    D = {loss: perceptron(3 * SIZE**2, 1, rng) for loss in LOSSES if "gan" in loss}
+    G = {loss: perceptron([2 * SIZE**2 + NOISE, WIDTH, WIDTH, SIZE**2], LEAKY, rng) for loss in LOSSES}
+    D = {loss: perceptron([3 * SIZE**2, WIDTH, WIDTH, 1], LEAKY, rng) for loss in LOSSES if "gan" in loss}
     adam_g, adam_d = (
         {loss: torch.optim.Adam(net.parameters(), betas=(0.5, 0.99), fused=True) for loss, net in nets.items()}
         for nets in (G, D)

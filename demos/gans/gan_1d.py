@@ -6,7 +6,6 @@ Watch: D(x) against the dotted D* = p / (p + q). Trained alone, D reaches it; wh
   moves onto the data and D flattens to one half. Freeze D instead, and the generator runs to where D is highest.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
 from demos.contract import Claim, DemoParams, Heatmap, Lines, Metric, Preset, Result, Scatter, Table, Tick, no_tick
+from demos.shared.perceptron import perceptron
 
 CENTRES, SPREADS = (0.0, 2.0), (0.5, 0.5)  # the data: two bells, half of it each
 START = -2.0  # the untrained generator draws from N(START, 1)
@@ -45,23 +45,12 @@ class Params(DemoParams):
     }  # fmt: skip
 
 
-def perceptron(inputs: int, rng: torch.Generator) -> nn.Sequential:
-    """inputs -> 32 -> 32 -> 1 with torch's usual start, drawn from a generator of our own."""
-    layers: list[nn.Module] = []
-    for n, m in itertools.pairwise([inputs, WIDTH, WIDTH, 1]):
-        layer = nn.Linear(n, m)
-        for weight in layer.parameters():
-            nn.init.uniform_(weight, -(n**-0.5), n**-0.5, generator=rng)
-        layers += [layer, nn.Tanh()]
-    return nn.Sequential(*layers[:-1])
-
-
 class Generator(nn.Module):
     """z (n, d) -> x (n, 1): a shifted sum of z plus a perceptron that starts at 0, so that q is known at first."""
 
     def __init__(self, d: int, rng: torch.Generator) -> None:
         super().__init__()
-        self.warp = perceptron(d, rng)
+        self.warp = perceptron([d, WIDTH, WIDTH, 1], nn.Tanh, rng)
         for weight in self.warp[-1].parameters():
             nn.init.zeros_(weight)
 
@@ -154,7 +143,7 @@ def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 
 def train_discriminator(G: nn.Module, params: Params, rng: torch.Generator, tick: Tick) -> nn.Module:
     """D trained to its optimum against a generator that stands still."""
-    D = perceptron(1, rng)
+    D = perceptron([1, WIDTH, WIDTH, 1], nn.Tanh, rng)
     adam = torch.optim.Adam(D.parameters(), lr=1e-2, fused=True)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(adam, AHEAD)
     for step in range(1, AHEAD + 1):
@@ -207,7 +196,7 @@ def run(params: Params, tick: Tick = no_tick) -> Result:
     v_star = value_by_drawing(star_start, draw_data(DRAWN, dice)[:, 0], start[:, 0])
     v_gap = abs(v_star - (2 * jensen_shannon(p, q_start) - math.log(4)))
 
-    D = perceptron(1, rng) if params.phase == "both" else alone
+    D = perceptron([1, WIDTH, WIDTH, 1], nn.Tanh, rng) if params.phase == "both" else alone
     at, rows, recent = list[int](), list[tuple[float, ...]](), list[tuple[float, float]]()
     clouds, judgements, errors = [q_start], [judge(D)], list[float]()
     every = max(1, params.rounds // LOOKS)

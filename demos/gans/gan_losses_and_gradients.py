@@ -8,7 +8,6 @@ Watch: the generator's gradient while the discriminator trains ahead. The minima
   one keeps it, and a critic of slope one sends the same gradient from any distance.
 """
 
-import itertools
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -17,6 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Claim, DemoParams, Lines, Metric, Preset, Result, Table, Tick, no_tick
+from demos.shared.perceptron import perceptron
 
 STD, BATCH, WIDTH, LAMBDA = 0.5, 256, 64, 10.0  # deviation of real and fake points; critic's penalty weight
 NEAR, FAR, LOOKS = 1.0, 6.0, 30  # the two gaps of the claims; looks at the gradient while D trains
@@ -74,18 +74,12 @@ def slope(loss: str, logit: Tensor) -> Tensor:
     return torch.autograd.grad(g_loss(loss, leaf), leaf)[0] * len(logit)  # (n,); the loss is a mean over n
 
 
-def perceptron(rng: torch.Generator) -> nn.Sequential:
+def critic_in_the_plane(rng: torch.Generator) -> nn.Sequential:
     """D in the plane: 2 -> 64 -> 64 -> 1, no squashing at the end.
 
     On a line a critic could be caught at slope -1: the penalty bars its way through 0, and in the plane it turns round.
     """
-    layers: list[nn.Module] = []
-    for n, m in itertools.pairwise([2, WIDTH, WIDTH, 1]):
-        layer = nn.Linear(n, m)
-        for weight in layer.parameters():
-            nn.init.uniform_(weight, -(n**-0.5), n**-0.5, generator=rng)
-        layers += [layer, nn.LeakyReLU(0.2)]
-    return nn.Sequential(*layers[:-1])
+    return perceptron([2, WIDTH, WIDTH, 1], lambda: nn.LeakyReLU(0.2), rng)
 
 
 def penalty(D: nn.Module, real: Tensor, fake: Tensor, rng: torch.Generator) -> Tensor:
@@ -126,7 +120,7 @@ def train_ahead(loss: str, gap: float, params: Params, tick: Tick) -> tuple[nn.M
     z = torch.randn(1_000, 2, generator=dice)  # the points whose mean gradient is reported
     names = ["minimax", "non-saturating"] if loss == "non-saturating" else [loss]
     centres = torch.tensor([[[0.0, 0.0]], [[gap, 0.0]]])  # (2, 1, 2): of real and fake points
-    D = perceptron(rng)
+    D = critic_in_the_plane(rng)
     adam = torch.optim.Adam(D.parameters(), lr=2e-3, fused=True)
     looks: list[Mapping[str, Tensor]] = [{name: generator_gradient(name, D, gap, z) for name in names}]
     for look in range(1, LOOKS + 1):

@@ -6,7 +6,6 @@ Source: Goodfellow et al. 2014, arXiv:1406.2661, eq. (1) and §3; the ring: Metz
 Watch: All samples sit on one mode and hop to the next. With one generator step, or with packing, all eight are held.
 """
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Claim, DemoParams, Heatmap, Lines, Metric, Preset, Result, Scatter, Tick, no_tick
+from demos.shared.perceptron import perceptron
+from demos.shared.plane import sliced_distance
 
 RADIUS, STD, NOISE, WIDTH, BATCH = 2.0, 0.1, 2, 128, 256
 EVERY, EVALUATED = 5, 2_000  # updates between two looks at the generator, samples for each look
@@ -74,26 +75,6 @@ def entropy(shares: Tensor) -> float:
     return torch.xlogy(p, p).sum().abs().item()  # every p log p is at most 0
 
 
-def sliced_distance(x: Tensor, y: Tensor) -> float:
-    """Sliced 2-Wasserstein distance of two clouds (N, 2): on a line the best transport pairs the sorted points."""
-    angle = torch.linspace(0, math.pi, 101)[:-1]  # directions spread evenly, not drawn
-    directions = torch.stack([angle.cos(), angle.sin()])  # (2, 100)
-    gap = (x @ directions).sort(dim=0).values - (y @ directions).sort(dim=0).values  # (N, 100)
-    return gap.square().mean().sqrt().item()
-
-
-def perceptron(inputs: int, outputs: int, rng: torch.Generator) -> nn.Sequential:
-    """Three hidden layers, with torch's usual start U(±1 / √inputs) drawn from a generator of our own."""
-    sizes = [inputs, WIDTH, WIDTH, WIDTH, outputs]
-    layers: list[nn.Module] = []
-    for n, m in itertools.pairwise(sizes):
-        layer = nn.Linear(n, m)
-        for weight in layer.parameters():  # biases too: without them even one generator step collapses
-            nn.init.uniform_(weight, -(n**-0.5), n**-0.5, generator=rng)
-        layers += [layer, nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
-
-
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     """Take one step down the gradient of the loss."""
     optimizer.zero_grad()
@@ -104,7 +85,10 @@ def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 def train(params: Params, tick: Tick) -> list[Look]:
     """Train one GAN and look at its generator every few updates."""
     rng, dice = (torch.Generator().manual_seed(2 * params.seed + odd) for odd in (0, 1))  # training; evaluation
-    G, D = perceptron(NOISE, 2, rng), perceptron(2 * params.pack, 1, rng)
+    G, D = (
+        perceptron([inputs, WIDTH, WIDTH, WIDTH, outputs], nn.ReLU, rng)
+        for inputs, outputs in ((NOISE, 2), (2 * params.pack, 1))
+    )
     adam_g = torch.optim.Adam(G.parameters(), lr=1e-3, betas=(0.5, 0.999), fused=True)
     adam_d = torch.optim.Adam(D.parameters(), lr=1e-3 * params.lr_ratio, betas=(0.5, 0.999), fused=True)
     groups = BATCH // params.pack

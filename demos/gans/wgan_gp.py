@@ -8,7 +8,6 @@ Watch: with slope one the critic's gap is a distance, in the data's own units, a
   are no better than those of a plain GAN, which keeps its modes here.
 """
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -20,6 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Claim, DemoParams, Heatmap, Lines, Metric, Preset, Result, Scatter, Table, Tick, no_tick
+from demos.shared.perceptron import perceptron
 from demos.shared.plane import MODES, STD, draw_ring, sliced_distance
 
 NOISE, WIDTH, BATCH, CLIP = 2, 64, 256, 0.1
@@ -48,7 +48,7 @@ class Critic(nn.Module):
 
     def __init__(self, spectral: bool, rng: torch.Generator) -> None:
         super().__init__()
-        self.layers = perceptron(2, 1, rng)
+        self.layers = perceptron([2, WIDTH, WIDTH, WIDTH, 1], nn.ReLU, rng)
         self.spectral = spectral
         self.u = {layer: torch.randn(layer.out_features, generator=rng) for layer in linears(self.layers)}
 
@@ -66,17 +66,6 @@ class Critic(nn.Module):
             v = nn.functional.normalize(layer.weight.T @ self.u[layer], dim=0)
             self.u[layer] = nn.functional.normalize(layer.weight @ v, dim=0)
         return self.u[layer] @ layer.weight @ v
-
-
-def perceptron(inputs: int, outputs: int, rng: torch.Generator) -> nn.Sequential:
-    """Three hidden layers with ReLU, torch's usual start drawn from a generator of our own."""
-    layers: list[nn.Module] = []
-    for n, m in itertools.pairwise([inputs, WIDTH, WIDTH, WIDTH, outputs]):
-        layer = nn.Linear(n, m)
-        for weight in layer.parameters():
-            nn.init.uniform_(weight, -(n**-0.5), n**-0.5, generator=rng)
-        layers += [layer, nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
 
 
 def linears(net: nn.Module) -> list[nn.Linear]:
@@ -171,7 +160,7 @@ class Look:
 def train_wgan(params: Params, tick: Tick) -> tuple[Critic, nn.Module, list[Look]]:
     """Critic and generator after training, and the looks on the way."""
     rng, dice = (torch.Generator().manual_seed(2 * params.seed + odd) for odd in (0, 1))  # training; evaluation
-    critic, G = Trainer(params, rng), perceptron(NOISE, 2, rng)
+    critic, G = Trainer(params, rng), perceptron([NOISE, WIDTH, WIDTH, WIDTH, 2], nn.ReLU, rng)
     adam_g = adam(G, LR_G)
     looks, recent = list[Look](), list[float]()
     for update in range(1, params.updates + 1):
@@ -194,7 +183,7 @@ def train_wgan(params: Params, tick: Tick) -> tuple[Critic, nn.Module, list[Look
 def train_gan(params: Params, tick: Tick) -> nn.Module:
     """The generator of a plain GAN: same networks and updates, non-saturating loss, one D step per G step."""
     rng = torch.Generator().manual_seed(2 * params.seed)
-    D, G = Critic(False, rng), perceptron(NOISE, 2, rng)
+    D, G = Critic(False, rng), perceptron([NOISE, WIDTH, WIDTH, WIDTH, 2], nn.ReLU, rng)
     adam_d, adam_g = adam(D), adam(G)
     for update in range(1, params.updates + 1):
         fake = G(torch.randn(BATCH, NOISE, generator=rng))

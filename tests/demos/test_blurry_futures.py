@@ -7,6 +7,7 @@ import torch
 from demos.contract import Cell, Result
 from demos.gans.blurry_futures import (
     DRAWS,
+    LEAKY,
     Params,
     best_constant,
     brightness,
@@ -14,10 +15,10 @@ from demos.gans.blurry_futures import (
     discriminator_loss,
     fall,
     generator_loss,
-    perceptron,
     rarer_side,
     run,
 )
+from demos.shared.perceptron import perceptron
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, metric, rng
 
 BOTH_DRAWN, CHOICE_LOST = "It draws both futures of a past", "But L1 costs the choice"
@@ -84,7 +85,7 @@ def test_the_rarer_side_is_counted_past_by_past() -> None:
 
 
 def test_losses_are_torchs_cross_entropies() -> None:
-    judge = perceptron(4, 1, rng())
+    judge = perceptron([4, 16, 1], LEAKY, rng())
     past, real, fake = (torch.rand(6, size, generator=rng(size)) for size in (2, 2, 2))
     fake = fake.flip(0)
     on_real, on_fake = (judge(torch.cat([past, future], dim=1)) for future in (real, fake))

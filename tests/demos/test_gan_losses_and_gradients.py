@@ -5,7 +5,15 @@ import torch
 from torch.nn import functional as F
 
 from demos.contract import Cell, Lines, Result
-from demos.gans.gan_losses_and_gradients import Params, d_loss, g_loss, generator_gradient, perceptron, run, slope
+from demos.gans.gan_losses_and_gradients import (
+    Params,
+    critic_in_the_plane,
+    d_loss,
+    g_loss,
+    generator_gradient,
+    run,
+    slope,
+)
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, rng
 
 
@@ -51,7 +59,7 @@ def test_both_logistic_losses_push_alike_at_one_half_and_add_to_one_everywhere()
 
 @pytest.mark.parametrize("loss", ["minimax", "non-saturating", "lsgan", "hinge", "wgan"])
 def test_the_generator_gradient_is_a_finite_difference(loss: str) -> None:
-    D, z = perceptron(rng()).double(), torch.randn(200, 2, generator=rng(1), dtype=torch.float64)
+    D, z = critic_in_the_plane(rng()).double(), torch.randn(200, 2, generator=rng(1), dtype=torch.float64)
     h = 1e-5
     values = [g_loss(loss, D(torch.tensor([2.0 + d, 0.0], dtype=torch.float64) + 0.5 * z)).item() for d in (-h, h)]
     gradient = generator_gradient(loss, D, 2.0, z)[0].item()

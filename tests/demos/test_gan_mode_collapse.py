@@ -8,7 +8,8 @@ import scipy.stats
 import torch
 
 from demos.contract import Cell, Heatmap, Result, Scatter
-from demos.gans.gan_mode_collapse import MODES, STD, Params, draw_data, entropy, mode_shares, run, sliced_distance
+from demos.gans.gan_mode_collapse import MODES, STD, Params, draw_data, entropy, mode_shares, run
+from demos.shared.plane import sliced_distance
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, rng
 
 
