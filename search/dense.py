@@ -90,8 +90,26 @@ class DenseIndex:
         return self._exact.search(rows, k, params=chosen)
 
     def cosines(self, query: NDArray[np.float32], numbers: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the cosines (n,) of these passages with one query, a unit vector (d,)."""
-        return np.einsum("nd,d->n", self._exact.reconstruct_batch(numbers), query)  # one thread, unlike a product
+        """Return the cosines (n,) of these passages with one query, a unit vector (d,).
+
+        Raises IndexError for a number that no passage has.
+        """
+        found = np.empty(len(numbers), dtype=np.float32)
+        if not len(numbers):
+            return found
+        if numbers.min() < 0 or numbers.max() >= len(self):
+            raise IndexError(f"Passage numbers run from 0 to {len(self) - 1}.")
+        # In place: gathering the vectors first takes three times as long. SWIG gives it no type.
+        faiss.fvec_inner_products_by_idx(  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
+            faiss.swig_ptr(found),
+            faiss.swig_ptr(np.ascontiguousarray(query, dtype=np.float32)),
+            self._exact.get_xb(),  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
+            faiss.swig_ptr(np.ascontiguousarray(numbers, dtype=np.int64)),
+            self.dimension,
+            1,
+            len(numbers),
+        )
+        return found
 
     def save(self, path: Path) -> None:
         """Write the index to a file."""

@@ -113,17 +113,14 @@ class LexicalIndex:
     def _rarity_of(self, passages: int) -> float:
         return math.log(1 + (self._size - passages + 0.5) / (passages + 0.5))
 
-    def matched(self, passage: int, words: Iterable[str]) -> list[str]:
-        """The words among these that a passage has, in their order."""
-        return [word for word in words if self._holds(passage, word)]
-
-    def _holds(self, passage: int, word: str) -> bool:
+    def holding(self, word: str, passages: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which of these passages (n,) have the word."""
         column = self._column.get(word)
         if column is None:
-            return False
+            return np.zeros(len(passages), dtype=np.bool_)
         held = self._passages[self._starts[column] : self._starts[column + 1]]
-        place = int(np.searchsorted(held, passage))
-        return place < len(held) and int(held[place]) == passage
+        places = np.searchsorted(held, passages).clip(max=len(held) - 1)
+        return held[places] == passages
 
     def save(self, folder: Path) -> None:
         """Write the index into a folder: three arrays and a list of words, nothing pickled."""

@@ -42,23 +42,22 @@ class Meaning:
     whole: NDArray[np.float32]
 
 
-def meaning_of(
-    cosines: NDArray[np.float32], groups: NDArray[np.int64], is_name: NDArray[np.bool_], topics: int
-) -> Meaning:
+def meaning_of(cosines: NDArray[np.float32], is_name: NDArray[np.bool_], sizes: NDArray[np.int64]) -> Meaning:
     """Return the meaning of each topic from the cosines (m,) of its passages.
 
-    `groups` (m,) has the topic of each passage, 0 to `topics` - 1; `is_name` (m,) says which are labels or aliases. A
-    topic with fewer than NEAREST passages is as near as all of them are on average.
+    Passages come topic by topic, `sizes` (n,) of each, at least one; `is_name` (m,) says which are labels or aliases.
+    A topic with fewer than NEAREST passages is as near as all of them are on average.
     """
-    name, best = (np.full(topics, -1.0, dtype=np.float32) for _ in range(2))
-    np.maximum.at(name, groups[is_name], cosines[is_name])
-    np.maximum.at(best, groups, cosines)
-    order = np.lexsort((-cosines, groups))  # topic by topic, nearest first
-    sizes = np.bincount(groups, minlength=topics)
-    place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    nearest = order[place < NEAREST]
-    sums = np.bincount(groups[nearest], weights=cosines[nearest], minlength=topics)
-    return Meaning(name, best, (sums / np.minimum(sizes, NEAREST).clip(min=1)).astype(np.float32))
+    if not len(sizes):
+        return Meaning(cosines, cosines, cosines)
+    starts = np.cumsum(sizes) - sizes
+    name = np.maximum.reduceat(np.where(is_name, cosines, np.float32(-1)), starts)
+    row = np.repeat(np.arange(len(sizes)), sizes)
+    negated = np.full((len(sizes), max(NEAREST, int(sizes.max()))), np.inf, dtype=np.float32)  # a row for each topic
+    negated[row, np.arange(len(cosines)) - starts[row]] = -cosines
+    nearest = -np.partition(negated, NEAREST - 1, axis=1)[:, :NEAREST]  # (n, NEAREST), -inf where a topic has no more
+    mean = np.where(np.isfinite(nearest), nearest, np.float32(0)).sum(axis=1) / np.minimum(sizes, NEAREST)
+    return Meaning(name, nearest.max(axis=1), mean.astype(np.float32))
 
 
 def total(meaning: Meaning | None, strength: Strength, only_symbols: bool) -> NDArray[np.float32]:

@@ -91,7 +91,7 @@ def words_of_query(query: str) -> list[QueryWord]:
     before: tuple[str, str] | None = None
     for chunk in _WHAT_DOES_IT_MEAN.sub(" ", query).split():
         typed = chunk.strip("?!.,;:" if "(" in chunk else _PUNCTUATION)
-        is_symbol = any(_is_symbol(sign) for sign in typed)
+        is_symbol = "_" in typed or "\\" in typed or (not typed.isascii() and any(map(_is_symbol, typed)))
         for compound in _compounds(chunk):
             whole = "".join(compound)
             if before is not None:
@@ -112,6 +112,8 @@ def unglued(text: str) -> str:
 
 def spell(text: str) -> str:
     """Return the text with its symbols as words: βₜ → beta_t, √dₖ → sqrt d_k, pθ → p_theta, 4² → 4 squared, é → e."""
+    if text.isascii():
+        return text.replace("%", SIGNS["%"])
     spelled: list[str] = []
     before = ""  # what the last sign was: a letter, a Greek letter, a subscript or something else
     for sign in text:

@@ -30,23 +30,12 @@ from search.sentences import sentences_of
 from service.contents import EXAMPLES, read_atlas, read_examples, read_passages
 from service.settings import Settings
 from service.snapshot import Snapshot, open_current
-from study import (
-    Ready,
-    StudyPath,
-    SyllabusLine,
-    SyllabusReport,
-    Unlocks,
-    check_syllabus,
-    plan_path,
-    ready_topics,
-    syllabus_lines,
-    unlocked_by,
-)
 
 if TYPE_CHECKING:
     from demos import DemoRun, DemoSpec, Description, Figure, Outcome, Progress
     from search.suggest import Suggester, Suggestion
     from service.language_model import Retelling
+    from study import Ready, StudyPath, SyllabusLine, SyllabusReport, Unlocks
 
 
 SURE_LEAD, FAR_LEAD = 0.1, 0.3
@@ -239,25 +228,35 @@ class Service:
         atlas = read_atlas(self.snapshot.verified("atlas.json"))
         return to_json(atlas) if kind == "json" else to_graphml(atlas)
 
-    def path(self, goals: Sequence[str], known: Collection[str] = (), thorough: bool = False) -> StudyPath:
+    def path(self, goals: Sequence[str], known: Collection[str] = (), thorough: bool = False) -> "StudyPath":
         """What to learn for the goals (topic ids), in order."""
+        from study import plan_path
+
         return plan_path(self.store, goals, known, thorough)
 
-    def ready(self, known: Collection[str] = (), goals: Sequence[str] = ()) -> tuple[Ready, ...]:
+    def ready(self, known: Collection[str] = (), goals: Sequence[str] = ()) -> "tuple[Ready, ...]":
         """What can be started now, on the way to the goals if some are named; what most others rest on comes first."""
+        from study import ready_topics
+
         return ready_topics(self.store, known, goals)
 
-    def unlocks(self, topic_id: str) -> Unlocks:
+    def unlocks(self, topic_id: str) -> "Unlocks":
         """What a topic is good for: what asks for it, with the reasons, and all that rests on it."""
+        from study import unlocked_by
+
         return unlocked_by(self.store, topic_id)
 
-    def syllabus(self, text: str, known: Collection[str] = ()) -> SyllabusReport:
+    def syllabus(self, text: str, known: Collection[str] = ()) -> "SyllabusReport":
         """What a syllabus, one topic a line, covers, lacks and teaches too early, each line found by searching."""
+        from study import check_syllabus, syllabus_lines
+
         lines = [self._syllabus_line(number, words) for number, words in syllabus_lines(text)]
         return check_syllabus(self.store, lines, known)
 
-    def _syllabus_line(self, number: int, words: str) -> SyllabusLine:
+    def _syllabus_line(self, number: int, words: str) -> "SyllabusLine":
         """A line and the topic that it means, with those that come close behind it."""
+        from study import SyllabusLine
+
         hits = self.search(words[:LONGEST_LINE], k=4).hits
         if not hits:
             return SyllabusLine(number, words, None)

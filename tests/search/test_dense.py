@@ -52,6 +52,15 @@ def test_a_filter_is_exact_however_many_passages_there_are(many: NDArray[np.floa
     np.testing.assert_array_equal(index.vectors(), many)
 
 
+def test_cosines_of_given_passages_are_exact_and_numbers_that_none_has_are_refused(many: NDArray[np.float32]) -> None:
+    index, numbers = DenseIndex.build(many), np.array([COARSE_FROM - 1, 0, 17, 17])
+    np.testing.assert_allclose(index.cosines(many[5], numbers), many[numbers] @ many[5], atol=1e-5)
+    assert index.cosines(many[5], numbers[:0]).shape == (0,)
+    for wrong in (-1, COARSE_FROM):
+        with pytest.raises(IndexError, match="from 0 to"):
+            index.cosines(many[5], np.array([3, wrong]))
+
+
 def test_only_admitted_passages_are_found(vectors: NDArray[np.float32]) -> None:
     among = np.array([3, 77, 400])
     cosines, numbers = DenseIndex.build(vectors).search(vectors[:1], k=10, among=among)

@@ -43,7 +43,9 @@ def test_rare_words_count_more_than_frequent_ones() -> None:
 
 def test_words_that_match_are_told() -> None:
     index = LexicalIndex.build(TEXTS)
-    assert index.matched(2, ["imag", "nois", "zebra", "absent"]) == ["imag", "zebra"]
+    passages = np.array([2, 0])
+    held = {word: index.holding(word, passages).tolist() for word in ("nois", "imag", "zebra", "absent")}
+    assert held == {"nois": [False, True], "imag": [True, False], "zebra": [True, False], "absent": [False, False]}
     assert "zebra" in index
     assert "absent" not in index
 

@@ -158,6 +158,8 @@ def test_odd_queries_do_no_harm(searcher: Searcher, query: str) -> None:
 def test_what_does_not_belong_together_is_refused(parts: Parts) -> None:
     with pytest.raises(ValueError, match="do not belong together"):
         Searcher(parts.store, parts.encoder, parts.passages[:-1], parts.dense, parts.lexical)
+    with pytest.raises(ValueError, match="topic by topic"):
+        Searcher(parts.store, parts.encoder, parts.passages[::-1], parts.dense, parts.lexical)
 
 
 def test_an_atlas_without_topics_declines_everything(parts: Parts) -> None:
