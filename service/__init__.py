@@ -1,6 +1,7 @@
 """Builds and snapshots, and the facade that every front end calls."""
 
 from service.facade import DemoInfo, DemoPending, Found, NothingCompared, Service, draw_figure, open_service
+from service.learners import Learners
 from service.messages import user_message
 from service.settings import Settings, SettingsInvalid
 from service.snapshot import BuildRunning, Snapshot, SnapshotDamaged, SnapshotMissing
@@ -10,6 +11,7 @@ __all__ = [
     "DemoInfo",
     "DemoPending",
     "Found",
+    "Learners",
     "NothingCompared",
     "Service",
     "Settings",

@@ -28,6 +28,7 @@ from graph import (
 from search import Answer, Answerer, Filters, ModelUnavailable, Ranking, Searcher, Sentence
 from search.sentences import sentences_of
 from service.contents import EXAMPLES, read_atlas, read_examples, read_passages
+from service.learners import Learners
 from service.settings import Settings
 from service.snapshot import Snapshot, open_current
 
@@ -86,6 +87,7 @@ class Service:
         self.settings = settings
         self.snapshot = snapshot
         self.store = store
+        self.learners = Learners(settings, store)
 
     @cached_property
     def _searcher(self) -> Searcher:

@@ -28,6 +28,10 @@ class Settings(BaseSettings):
     corpus: Path = Field(
         default=SHIPPED_CORPUS, description="Folder of the outline and what was written about its topics"
     )
+    progress_url: SecretStr | None = Field(
+        default=None, description="SQLAlchemy URL of the database of learners' progress; a file in the home if left out"
+    )
+    profile: str = Field(default="me", min_length=1, description="Learner profile of whoever names no other")
     precision: Literal["int8", "fp32"] = Field(
         default="int8", description="Arithmetic of the query encoder; passages are always encoded in fp32"
     )

@@ -7,6 +7,7 @@ import msgspec
 from graph import Comparison, Prerequisite, Reference, Topic
 from search import Answer, Hit, Ranking
 from service.facade import DemoInfo, Service
+from study import Learner
 
 if TYPE_CHECKING:
     from demos import Description
@@ -106,6 +107,11 @@ def retelling(service: Service, of: "Retelling") -> dict[str, Any]:
         "completion_tokens": of.completion_tokens,
         "cost": of.cost,
     }
+
+
+def learner(service: Service, of: Learner) -> dict[str, Any]:
+    """A learner with marks, notes and reviews; `gone` are the topics that the atlas has no longer."""
+    return msgspec.to_builtins(of) | {"gone": service.learners.gone(of)}
 
 
 def demo_line(info: DemoInfo) -> dict[str, Any]:

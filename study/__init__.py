@@ -3,10 +3,33 @@
 from study.budget import FittedPath, LeftOut, fit_path
 from study.course import Course, Week, course_json, course_markdown, plan_course
 from study.deck import path_deck
-from study.errors import NothingFits, NotOnPath, TooLittleTime, UnreachableGoal
+from study.errors import (
+    NothingFits,
+    NotOnPath,
+    ProfileExists,
+    ProfileNameInvalid,
+    ProfileUnknown,
+    ProgressUnavailable,
+    ProgressUnreadable,
+    TooLittleTime,
+    UnreachableGoal,
+)
 from study.explain import Because, Loss, Ready, Skipped, Unlocks, explain_step, ready_topics, skip_step, unlocked_by
 from study.export import path_csv, path_json, path_markdown, path_mermaid
 from study.ics import path_ics
+from study.learner import (
+    STATUSES,
+    Changes,
+    Event,
+    Learner,
+    Mark,
+    Memory,
+    Profile,
+    Status,
+    progress_json,
+    read_progress,
+)
+from study.marks import mark_topics, take_note, unmark_topics
 from study.page import course_html, path_html
 from study.path import Reason, Step, StudyPath, plan_path
 from study.schedule import Session, StudyDay, StudyTimes, schedule, timetable
@@ -23,20 +46,33 @@ from study.syllabus import (
 )
 
 __all__ = [
+    "STATUSES",
     "Because",
+    "Changes",
     "Course",
+    "Event",
     "FittedPath",
+    "Learner",
     "LeftOut",
     "Loss",
+    "Mark",
+    "Memory",
     "Missing",
     "NotOnPath",
     "NothingFits",
+    "Profile",
+    "ProfileExists",
+    "ProfileNameInvalid",
+    "ProfileUnknown",
+    "ProgressUnavailable",
+    "ProgressUnreadable",
     "Ready",
     "Reason",
     "Repeat",
     "Session",
     "Skipped",
     "Slot",
+    "Status",
     "Step",
     "StudyDay",
     "StudyPath",
@@ -54,6 +90,7 @@ __all__ = [
     "course_markdown",
     "explain_step",
     "fit_path",
+    "mark_topics",
     "path_csv",
     "path_deck",
     "path_html",
@@ -63,11 +100,15 @@ __all__ = [
     "path_mermaid",
     "plan_course",
     "plan_path",
+    "progress_json",
+    "read_progress",
     "ready_topics",
     "schedule",
     "skip_step",
     "syllabus_json",
     "syllabus_lines",
+    "take_note",
     "timetable",
     "unlocked_by",
+    "unmark_topics",
 ]

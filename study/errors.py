@@ -48,3 +48,40 @@ class TooLittleTime(AtlasError):
             f"The path takes {needed} minutes, and the days until the end hold {available}. Fit it to the time, study "
             "longer a day, or end later"
         )
+
+
+class ProfileUnknown(AtlasError):
+    """There is no learner profile of this name. `nearest` are names that read like it, best first."""
+
+    def __init__(self, name: str, nearest: Sequence[str] = ()) -> None:
+        self.name = name
+        self.nearest = tuple(nearest)
+        hint = f" Nearest: {', '.join(self.nearest)}." if self.nearest else ""
+        super().__init__(f'No profile "{name}".{hint} All profiles: genatlas profile list; a new one: profile new NAME')
+
+
+class ProfileExists(AtlasError):
+    """A profile of this name is there already, and nothing was changed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f'There is a profile "{name}" already; nothing was changed. Choose another name')
+
+
+class ProfileNameInvalid(AtlasError):
+    """A profile cannot have this name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(
+            f'"{name}" is no name for a profile: it takes 1 to 64 letters, digits, spaces and . _ - @, and begins with '
+            "a letter or a digit"
+        )
+
+
+class ProgressUnreadable(AtlasError):
+    """What should hold learners' progress cannot be read as such."""
+
+
+class ProgressUnavailable(AtlasError):
+    """The database of learners' progress cannot be reached or written at present; nothing was changed."""

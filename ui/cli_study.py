@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Goals = Annotated[list[str], typer.Argument(help="Topics to reach: ids, ends of ids, or words.")]
 Known = Annotated[list[str] | None, typer.Option(help="A topic that you know already (repeatable).")]
+KnownTo = Annotated[str | None, typer.Option("--profile", help="A learner profile: what it knows is taken out.")]
 Thorough = Annotated[bool, typer.Option(help="Add helpful prerequisites and the goals' subtopics.")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="File to write; standard output if left out.")]
 Site = Annotated[str, typer.Option(help="Where your GenAtlas is served: files link to its pages.")]
@@ -72,6 +73,7 @@ class Time:
 def plan(
     goals: Goals,
     known: Known = None,
+    profile: KnownTo = None,
     thorough: Thorough = False,
     minutes: Annotated[
         int | None, typer.Option(min=5, max=960, help="Minutes a day, to lay the path out over days.")
@@ -103,7 +105,7 @@ def plan(
     time = _time(minutes, on, start, until, days, total, dated=format_ is PathFormat.ics)
     link = _link_to(site)
     service = open_service()
-    path = _path(service, goals, known, thorough)
+    path = _path(service, goals, known, profile, thorough)
     fitted = None if time.budget is None else fit_path(path, time.budget)
     path = fitted.path if fitted else path
     table = timetable(path, time.times, reviews) if time.times else ()
@@ -130,8 +132,15 @@ def plan(
         _note_left_out(fitted)
 
 
-def _path(service: Service, goals: Sequence[str], known: Sequence[str] | None, thorough: bool) -> "StudyPath":
-    return service.path(_ids(service, goals), _ids(service, known or ()), thorough)
+def _path(
+    service: Service, goals: Sequence[str], known: Sequence[str] | None, profile: str | None, thorough: bool
+) -> "StudyPath":
+    return service.path(_ids(service, goals), _known(service, known, profile), thorough)
+
+
+def _known(service: Service, names: Sequence[str] | None, profile: str | None) -> list[str]:
+    """What was named as known, and what a profile knows."""
+    return _ids(service, names or ()) + (service.learners.known(profile) if profile is not None else [])
 
 
 def _ids(service: Service, names: Sequence[str]) -> list[str]:
@@ -278,12 +287,19 @@ def _write(document: str | bytes, output: Path | None) -> None:
     note(f"{output}: {len(data):,} bytes")
 
 
-def why(step: TopicName, goals: Goals, known: Known = None, thorough: Thorough = False, json: AsJson = False) -> None:
+def why(
+    step: TopicName,
+    goals: Goals,
+    known: Known = None,
+    profile: KnownTo = None,
+    thorough: Thorough = False,
+    json: AsJson = False,
+) -> None:
     """Show the chain of reasons that leads from a step of a path to its goal."""
     from study import explain_step
 
     service = open_service()
-    path = _path(service, goals, known, thorough)
+    path = _path(service, goals, known, profile, thorough)
     topic = _step(service, step, path)
     chain = explain_step(service.store, path, topic.id)
     if json:
@@ -328,12 +344,19 @@ def _marks(strength: str, depth: str, choice: bool) -> str:
     return f" [dim]({', '.join(marks)})[/dim]" if marks else ""
 
 
-def skip(step: TopicName, goals: Goals, known: Known = None, thorough: Thorough = False, json: AsJson = False) -> None:
+def skip(
+    step: TopicName,
+    goals: Goals,
+    known: Known = None,
+    profile: KnownTo = None,
+    thorough: Thorough = False,
+    json: AsJson = False,
+) -> None:
     """Show what loses its footing when a step of a path is skipped, with the reasons, and what time it saves."""
     from study import skip_step
 
     service = open_service()
-    path = _path(service, goals, known, thorough)
+    path = _path(service, goals, known, profile, thorough)
     topic = _step(service, step, path)
     found = skip_step(service.store, path, topic.id)
     if json:
@@ -375,13 +398,14 @@ def _titles(steps: "Sequence[Step]") -> str:
 
 def ready(
     known: Known = None,
+    profile: KnownTo = None,
     goal: Annotated[list[str] | None, typer.Option(help="Only what leads to this topic (repeatable).")] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=100, help="Topics to show.")] = 10,
     json: AsJson = False,
 ) -> None:
     """List what can be started now, first that on which most other topics rest."""
     service = open_service()
-    found = service.ready(_ids(service, known or ()), _ids(service, goal or ()))
+    found = service.ready(_known(service, known, profile), _ids(service, goal or ()))
     if json:
         print_json(
             [
@@ -447,6 +471,7 @@ def course(
     goals: Goals,
     weeks: Annotated[int, typer.Option(min=1, max=104, help="Weeks to spread the topics over, as evenly as can be.")],
     known: Known = None,
+    profile: KnownTo = None,
     thorough: Thorough = False,
     format_: Annotated[CourseFormat, typer.Option("--format", help="What to print.")] = CourseFormat.markdown,
     output: Output = None,
@@ -458,7 +483,7 @@ def course(
 
     link = _link_to(site)
     service = open_service()
-    planned = plan_course(_path(service, goals, known, thorough), service.store, weeks)
+    planned = plan_course(_path(service, goals, known, profile, thorough), service.store, weeks)
     if json:
         print_json(course_json(planned))
     elif format_ is CourseFormat.html:

@@ -18,13 +18,15 @@ BLOCK = re.compile(r"```console\n\$ genatlas (?P<words>[^\n]+)\n(?P<output>.*?)`
 
 
 def renewed(text: str, home: Path) -> str:
-    """The README with the outputs that the atlas in `home` gives."""
+    """The page with the outputs that the atlas in `home` gives, from top to bottom, to a learner who begins there."""
 
     def run(block: re.Match[str]) -> str:
-        output = printed(shlex.split(block["words"]), home)
+        output = printed(shlex.split(block["words"]), home, progress)
         return f"```console\n$ genatlas {block['words']}\n{output}```"
 
-    return BLOCK.sub(run, text)
+    with tempfile.TemporaryDirectory() as folder:
+        progress = f"sqlite:///{folder}/progress.db"
+        return BLOCK.sub(run, text)
 
 
 def comparable(text: str) -> str:
@@ -32,12 +34,14 @@ def comparable(text: str) -> str:
     return re.sub(r"(meaning \d\.\d)\d", r"\1", text)
 
 
-def printed(words: list[str], home: Path) -> str:
+def printed(words: list[str], home: Path, progress: str = "") -> str:
     """What a command prints at a width of 100 columns, without the spaces at the ends of lines."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GENATLAS_")}
     done = subprocess.run(
         [sys.executable, "-m", "ui.cli", *words],
-        env=clean | {"GENATLAS_HOME": str(home), "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
+        env=clean
+        | {"GENATLAS_HOME": str(home), "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+        | ({"GENATLAS_PROGRESS_URL": progress} if progress else {}),
         cwd=home,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

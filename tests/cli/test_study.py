@@ -145,7 +145,7 @@ def test_a_syllabus_is_held_against_the_atlas(genatlas: Genatlas, tmp_path: Path
 
 def test_the_study_page_shows_what_its_commands_print(built_home: Path) -> None:
     text = STUDY.read_text(encoding="utf-8")
-    assert len(BLOCK.findall(text)) == 5
+    assert len(BLOCK.findall(text)) == 7
     assert text == renewed(text, built_home)
 
 
