@@ -1,7 +1,6 @@
 """Builds and snapshots, and the facade that every front end calls."""
 
 from service.facade import DemoInfo, DemoPending, Found, NothingCompared, Service, draw_figure, open_service
-from service.learners import Learners
 from service.messages import user_message
 from service.settings import Settings, SettingsInvalid
 from service.snapshot import BuildRunning, Snapshot, SnapshotDamaged, SnapshotMissing
@@ -11,7 +10,6 @@ __all__ = [
     "DemoInfo",
     "DemoPending",
     "Found",
-    "Learners",
     "NothingCompared",
     "Service",
     "Settings",

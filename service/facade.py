@@ -28,7 +28,6 @@ from graph import (
 from search import Answer, Answerer, Filters, ModelUnavailable, Ranking, Searcher, Sentence
 from search.sentences import sentences_of
 from service.contents import EXAMPLES, read_atlas, read_examples, read_passages
-from service.learners import Learners
 from service.settings import Settings
 from service.snapshot import Snapshot, open_current
 
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from demos import DemoRun, DemoSpec, Description, Figure, Outcome, Progress
     from search.suggest import Suggester, Suggestion
     from service.language_model import Retelling
+    from service.learners import Learners
     from study import Ready, StudyPath, SyllabusLine, SyllabusReport, Unlocks
 
 
@@ -87,7 +87,6 @@ class Service:
         self.settings = settings
         self.snapshot = snapshot
         self.store = store
-        self.learners = Learners(settings, store)
 
     @cached_property
     def _searcher(self) -> Searcher:
@@ -266,6 +265,13 @@ class Service:
         unsure = any(lead < SURE_LEAD for _, lead in others)
         close = tuple(topic for topic, lead in others if unsure and lead < FAR_LEAD)
         return SyllabusLine(number, words, hits[0].topic, close)
+
+    @cached_property
+    def learners(self) -> "Learners":
+        """What learners know, learn, plan and have noted."""
+        from service.learners import Learners
+
+        return Learners(self.settings, self.store)
 
     # Demos
 
