@@ -1,7 +1,7 @@
 """ControlNet: a frozen model takes a sketch
 
 Question: How can a trained model learn a new input without forgetting what it knows?
-Source: Zhang, Rao, Agrawala 2023, arXiv:2302.05543, §3.1 with eq. (2) and (3), §3.3 with eq. (5); the model: Rombach et
+Source: Zhang, Rao, Agrawala 2023, arXiv:2302.05543, §3.1 with eq. (2) and (3), §3.3 (the loss); the model: Rombach et
   al. 2021, arXiv:2112.10752, §3.3.
 Watch: the base draws a shape of its own choice in the colour asked for. A copy of its encoder sees an outline as well
   and speaks to it through convolutions that start at zero: at first nothing changes, then the shape follows the
