@@ -193,8 +193,8 @@ def run(params: Params, tick: Tick = no_tick) -> Result:
     test, fresh, known = order[:TEST], order[TEST : 2 * TEST], order[2 * TEST : 2 * TEST + KNOWN]
     models, nothing = dict[str, Reader](), test[:0]
     jobs = {name: (width, test[:LEAKED] if params.contaminated else nothing) for name, width in SIZES.items()}
-    other = "clean" if params.contaminated else "leaked"  # the large model's counterpart
-    jobs[other] = (SIZES["large"], nothing if params.contaminated else test[:LEAKED])
+    counterpart = "clean" if params.contaminated else "leaked"  # of the large model
+    jobs[counterpart] = (SIZES["large"], nothing if params.contaminated else test[:LEAKED])
     for number, (name, (width, leaked)) in enumerate(jobs.items()):
 
         def report(fraction: float, number: int = number, name: str = name) -> None:
@@ -208,11 +208,8 @@ def run(params: Params, tick: Tick = no_tick) -> Result:
     pairs, alphabet = test[: params.n], torch.randint(2, (params.n,), generator=rng)
     shown = prompts(pairs, alphabet, params.shots, known, rng)
     scores: dict[str, dict[str, Tensor]] = {
-        "choice": {},
-        "math": {},
-        "code": {},
-        "perplexity": {},
-    }  # (n,) of each model
+        suite: {} for suite in ("choice", "math", "code", "perplexity")
+    }  # (n,) each
     tries = dict[str, list[int]]()
     for name in SIZES:
         model = models[name]
@@ -223,9 +220,8 @@ def run(params: Params, tick: Tick = no_tick) -> Result:
         k = min(params.k, params.samples)
         scores["code"][name] = torch.tensor([pass_at_k(right, params.samples, k) for right in tries[name]])
         scores["perplexity"][name] = log_likelihood(model, shown) / 2
-    judged = {name: torch.where((one := scores["perplexity"][name]) == (other := scores["perplexity"]["medium"]), 0.5,
-                                (one > other).float()) for name in SIZES}  # fmt: skip
-    scores["judge"] = judged  # the judge prefers the model that holds the right answer for likelier
+    medium = scores["perplexity"]["medium"]  # the judge prefers the model that holds the right answer for likelier
+    scores["judge"] = {name: 0.5 + 0.5 * (log_p - medium).sign() for name, log_p in scores["perplexity"].items()}
 
     tables: list[list[str | float]] = []
     violations = 0
@@ -257,7 +253,10 @@ def run(params: Params, tick: Tick = no_tick) -> Result:
         for right, samples, k in some
     ]
     worst = max(abs(pass_at_k(*one) - other) for one, other in zip(some, enumerated, strict=True))
-    uniform = perplexity(torch.full((params.n,), -2 * math.log(len(VOCABULARY))), 2 * params.n)
+    blank = Reader(4, torch.Generator()).double()
+    for weight in blank.layers.parameters():
+        nn.init.zeros_(weight)
+    uniform = perplexity(log_likelihood(blank, shown), 2 * params.n)
     by_shots = [prompts(fresh, torch.arange(TEST) % 2, shots, known, rng) for shots in range(SHOWN + 1)]
     exact_large = [exact(answers(models["clean"], seen), seen).mean().item() for seen in by_shots]
     ks = list(range(1, params.samples + 1))
