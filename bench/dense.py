@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from search.dense import DenseIndex
+from search.dense import SHORTLIST, DenseIndex
 from service import Settings
 from service.snapshot import open_current
 
@@ -41,7 +41,7 @@ def inverted(vectors: Vectors, probes: int) -> DenseIndex:
     lists = int(4 * n**0.5)
     index = faiss.index_factory(d, f"IVF{lists},PQ{d // 2}x4fs,RFlat", faiss.METRIC_INNER_PRODUCT)
     assert isinstance(index, faiss.IndexRefineFlat)
-    index.k_factor = 4
+    index.k_factor = SHORTLIST
     index.train(vectors[: 40 * lists])  # pyright: ignore[reportCallIssue] (SWIG)
     index.add(vectors)  # pyright: ignore[reportCallIssue] (SWIG)
     faiss.extract_index_ivf(index).nprobe = probes

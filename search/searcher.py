@@ -134,9 +134,8 @@ class Searcher:
     """Searches one atlas. Safe to share between threads.
 
     `passages` are those that both indexes were built from, in their order: topic by topic as the store has them, at
-    least one each. Without `encoder` or `dense` it searches by
-    words alone, and each Ranking says so. `boundary` are examples of the fields beside the atlas, `comparisons` of what
-    one asks to be given a comparison.
+    least one each. Without `encoder` or `dense` it searches by words alone, and each Ranking says so. `boundary` are
+    examples of the fields beside the atlas, `comparisons` of what one asks to be given a comparison.
     """
 
     def __init__(
@@ -334,28 +333,30 @@ class Searcher:
             chosen.append((number, twins))
         matched = self._matched([number for number, _ in chosen], finding)
         for rank, (number, twins) in enumerate(chosen, start=1):
-            passage, reasons = self._why(number, matched.get(number, ()), finding)
+            passage, reasons = self._why(number, matched.get(number), finding)
             yield Hit(self._topics[number], rank, finding.scores[number], self._passages[passage], reasons, twins)
 
-    def _matched(self, topics: Sequence[int], finding: _Finding) -> dict[int, list[QueryWord]]:
-        """The words of the query in the best passage by words, of those topics that words found."""
+    def _matched(self, topics: Sequence[int], finding: _Finding) -> dict[int, tuple[int, list[QueryWord]]]:
+        """The best passage by words and the query's words in it, of those topics that words found."""
         found = [topic for topic in topics if topic in finding.by_words.scores]
         passages = np.array([finding.by_words.passage_of(topic) for topic in found], dtype=np.int64)
-        matched: dict[int, list[QueryWord]] = {topic: [] for topic in found}
+        matched: list[list[QueryWord]] = [[] for _ in found]
         for word in finding.words:
             held = np.logical_or.reduce([self._lexical.holding(form, passages) for form in word.forms])
             for place in np.flatnonzero(held).tolist():
-                matched[found[place]].append(word)
-        return matched
+                matched[place].append(word)
+        return dict(zip(found, zip(passages.tolist(), matched, strict=True), strict=True))
 
-    def _why(self, topic: int, matched: Sequence[QueryWord], finding: _Finding) -> tuple[int, tuple[str, ...]]:
+    def _why(
+        self, topic: int, matched: tuple[int, list[QueryWord]] | None, finding: _Finding
+    ) -> tuple[int, tuple[str, ...]]:
         """The passage that matched best and the reasons: the nearest by meaning, unless only words found the topic."""
         reasons: list[str] = []
         passage = 0
-        if topic in finding.by_words.scores:
-            passage = finding.by_words.passage_of(topic)
-            plain = dict.fromkeys(word.typed for word in matched if not word.is_symbol)
-            symbols = dict.fromkeys(word.typed for word in matched if word.is_symbol)
+        if matched is not None:
+            passage, words = matched
+            plain = dict.fromkeys(word.typed for word in words if not word.is_symbol)
+            symbols = dict.fromkeys(word.typed for word in words if word.is_symbol)
             kinds = (("words", plain), ("symbol", symbols))
             reasons.extend(f"{kind}: {', '.join(typed)}" for kind, typed in kinds if typed)
         if finding.by_meaning is not None and topic in finding.by_meaning.scores:

@@ -7,11 +7,11 @@ import msgspec
 from graph import Comparison, Prerequisite, Reference, Topic
 from search import Answer, Hit, Ranking
 from service.facade import DemoInfo, Service
-from study import Learner
 
 if TYPE_CHECKING:
     from demos import Description
     from service.language_model import Retelling
+    from study import Learner
 
 
 def topic_line(topic: Topic) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def retelling(service: Service, of: "Retelling") -> dict[str, Any]:
     }
 
 
-def learner(service: Service, of: Learner) -> dict[str, Any]:
+def learner(service: Service, of: "Learner") -> dict[str, Any]:
     """A learner with marks, notes and reviews; `gone` are the topics that the atlas has no longer."""
     return msgspec.to_builtins(of) | {"gone": service.learners.gone(of)}
 

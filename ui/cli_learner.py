@@ -1,6 +1,5 @@
 """Commands about one learner: profile, mark, note."""
 
-import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 from graph import TopicNotFound
 from service import Service, open_service, wire
 from ui.cli_graph import TopicName, resolve
-from ui.terminal import AsJson, console, note, plain, print_json
+from ui.terminal import AsJson, console, note, plain, print_json, write_document
 
 if TYPE_CHECKING:
     from study import Learner
@@ -187,15 +186,7 @@ def export_profile(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File; standard output if left out.")] = None,
 ) -> None:
     """Write all of a learner's data as JSON, which `profile import` reads."""
-    data = open_service().learners.exported(name)
-    if output is None:
-        sys.stdout.buffer.write(data)
-        return
-    try:
-        output.write_bytes(data)
-    except OSError as error:
-        raise typer.BadParameter(f"{output} cannot be written: {error.strerror}", param_hint="--output") from None
-    note(f"{output}: {len(data):,} bytes")
+    write_document(open_service().learners.exported(name), output)
 
 
 @profiles.command("import")

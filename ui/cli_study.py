@@ -1,6 +1,5 @@
 """Commands about what to learn: path, why, skip, ready, unlocks, course, syllabus."""
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -15,7 +14,7 @@ from graph import Topic
 from service import Service, open_service, wire
 from ui.cli_graph import TopicName, resolve
 from ui.links import address
-from ui.terminal import AsJson, breadcrumb, console, note, plain, print_json
+from ui.terminal import AsJson, breadcrumb, console, note, plain, print_json, write_document
 
 if TYPE_CHECKING:
     from study import FittedPath, Step, StudyDay, StudyPath, StudyTimes
@@ -118,7 +117,7 @@ def plan(
     elif format_ is PathFormat.anki:
         if output is None:
             raise typer.BadParameter("an Anki deck is a file: name it, such as -o path.apkg", param_hint="--output")
-        _write(path_deck(path, service.store, link), output)
+        write_document(path_deck(path, service.store, link), output)
         _note_left_out(fitted)
     else:
         text = {
@@ -128,7 +127,7 @@ def plan(
             PathFormat.csv: lambda: path_csv(path, service.store, table),
             PathFormat.mermaid: lambda: path_mermaid(path),
         }[format_]()
-        _write(text, output)
+        write_document(text, output)
         _note_left_out(fitted)
 
 
@@ -273,18 +272,6 @@ def _note_left_out(fitted: "FittedPath | None") -> None:
         titles = ", ".join(each.step.topic.title for each in fitted.left_out[:5])
         more = f" and {len(fitted.left_out) - 5} more" if len(fitted.left_out) > 5 else ""
         note(f"Left out for lack of time: {titles}{more}")
-
-
-def _write(document: str | bytes, output: Path | None) -> None:
-    data = document.encode() if isinstance(document, str) else document
-    if output is None:
-        sys.stdout.buffer.write(data)
-        return
-    try:
-        output.write_bytes(data)
-    except OSError as error:
-        raise typer.BadParameter(f"{output} cannot be written: {error.strerror}", param_hint="--output") from None
-    note(f"{output}: {len(data):,} bytes")
 
 
 def why(
@@ -487,9 +474,9 @@ def course(
     if json:
         print_json(course_json(planned))
     elif format_ is CourseFormat.html:
-        _write(course_html(planned, service.store, link), output)
+        write_document(course_html(planned, service.store, link), output)
     else:
-        _write(course_markdown(planned, service.store), output)
+        write_document(course_markdown(planned, service.store), output)
 
 
 def syllabus(

@@ -9,6 +9,8 @@ import typer
 from graph import Topic
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -30,6 +32,22 @@ def print_json_line(document: Any) -> None:
     """Print a document as one line of JSON, at once, so that a reader of the pipe need not wait."""
     sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
     sys.stdout.flush()
+
+
+def write_document(document: str | bytes, output: "Path | None") -> None:
+    """Write a document to a file, and say so, or to standard output if none is named.
+
+    Raises typer.BadParameter for a file that cannot be written.
+    """
+    data = document.encode() if isinstance(document, str) else document
+    if output is None:
+        sys.stdout.buffer.write(data)
+        return
+    try:
+        output.write_bytes(data)
+    except OSError as error:
+        raise typer.BadParameter(f"{output} cannot be written: {error.strerror}", param_hint="--output") from None
+    note(f"{output}: {len(data):,} bytes")
 
 
 def note(text: str) -> None:
