@@ -1,6 +1,6 @@
 """The learners of one installation, over the atlas that is open."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +22,11 @@ from study import (
 )
 
 if TYPE_CHECKING:
-    from study.learner import Profile
+    from study.cards import Card
+    from study.learner import Memory, Profile
+    from study.memory import Rating
     from study.progress import ProgressStore
+    from study.recall import Recall, Weak
 
 FILE = "progress.db"
 
@@ -47,12 +50,12 @@ class Learners:
 
     def profiles(self) -> "list[Profile]":
         """All profiles, by name; looking makes no database where there is none yet."""
-        if not self._settings.progress_url and not self._file.exists():
-            return []
-        return self._progress.profiles()
+        return self._progress.profiles() if self._begun else []
 
     def learner(self, name: str) -> Learner:
         """A learner as of now; the settings' own profile is empty until something is kept in it."""
+        if name == self.default and not self._begun:
+            return Learner(name, datetime.now(UTC))
         try:
             return self._progress.learner(name)
         except ProfileUnknown:
@@ -90,6 +93,59 @@ class Learners:
         """Keep a note about a topic in place of the one before; an empty one takes it away."""
         return self._change(name, lambda learner, now: take_note(learner, topic_id, text, now))
 
+    # Reviews
+
+    def enrol(self, name: str, topic_ids: Sequence[str]) -> Learner:
+        """Let topics be reviewed; those in review already, at any of their places, stay as they are.
+
+        Raises TopicNotFound.
+        """
+        for topic_id in topic_ids:
+            self._store.topic(topic_id)
+        return self._change(name, lambda learner, now: self._recall.enrol(learner, topic_ids, now))
+
+    def due(self, learner: Learner) -> list[str]:
+        """The topics whose review is due, the least likely to be remembered first."""
+        return self._recall.due(self._memories(learner), datetime.now(UTC))
+
+    def due_by_day(self, learner: Learner, days: int) -> list[int]:
+        """How many topics come due on each of the next days, what is overdue on the first."""
+        from study.recall import due_within
+
+        return due_within(self._memories(learner), datetime.now(UTC), days)
+
+    def next_card(self, learner: Learner) -> "Card | None":
+        """What to ask now: the topic whose review saves most others, with one of its questions; None if none is due."""
+        from study.cards import card_for
+
+        memories = self._memories(learner)
+        topic_id = self._recall.next_due(memories, datetime.now(UTC))
+        if topic_id is None:
+            return None
+        return card_for(self._store, topic_id, learner.topics, memories[topic_id].last_review.date())
+
+    def review(self, name: str, topic_id: str, rating: "Rating") -> Learner:
+        """Keep how a recall went; what was not in review, at any place of its concept, is from now on.
+
+        Raises TopicNotFound.
+        """
+        self._store.topic(topic_id)
+        return self._change(name, lambda learner, now: self._recall.review(learner, topic_id, rating, now))
+
+    def in_review(self, learner: Learner, topic_id: str) -> str:
+        """The place at which a topic is in review: its own, or a twin's."""
+        return self._recall.place(learner.memories, topic_id)
+
+    def weakest(self, learner: Learner, topic_id: str) -> "Weak | None":
+        """The prerequisite that may be why a topic was not recalled: the one least likely to be remembered."""
+        return self._recall.weakest(self._memories(learner), topic_id, datetime.now(UTC))
+
+    def _memories(self, learner: Learner) -> "Mapping[str, Memory]":
+        """What can be asked about: the topics in review that the atlas has."""
+        return {topic_id: memory for topic_id, memory in learner.memories.items() if topic_id in self._ids}
+
+    # The whole profile
+
     def delete(self, name: str) -> None:
         """Delete a profile with all that belongs to it."""
         self._progress.delete(name)
@@ -108,8 +164,19 @@ class Learners:
         return self._progress.change(name, lambda learner: edit(learner, now), create=name == self.default)
 
     @cached_property
+    def _recall(self) -> "Recall":
+        from study.recall import Recall
+
+        return Recall(self._store)
+
+    @cached_property
     def _ids(self) -> frozenset[str]:
         return frozenset(topic.id for topic in self._store.topics())
+
+    @property
+    def _begun(self) -> bool:
+        """Whether there may be a database; looking makes none."""
+        return self._settings.progress_url is not None or self._file.exists()
 
     @property
     def _file(self) -> Path:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from demos import Description
     from service.language_model import Retelling
     from study import Learner
+    from study.cards import Card
+    from study.memory import Rating
 
 
 def topic_line(topic: Topic) -> dict[str, Any]:
@@ -112,6 +114,30 @@ def retelling(service: Service, of: "Retelling") -> dict[str, Any]:
 def learner(service: Service, of: "Learner") -> dict[str, Any]:
     """A learner with marks, notes and reviews; `gone` are the topics that the atlas has no longer."""
     return msgspec.to_builtins(of) | {"gone": service.learners.gone(of)}
+
+
+def card(of: "Card") -> dict[str, Any]:
+    """What a review asks, with its answer."""
+    return topic_line(of.topic) | {
+        "kind": of.kind,
+        "question": of.question,
+        "answer": of.answer,
+        "formula": of.formula,
+        "sides": [topic_line(side) for side in of.sides],
+        "aspects": [{"name": aspect.name, "values": list(aspect.values)} for aspect in of.aspects],
+    }
+
+
+def reviewed(service: Service, learner: "Learner", topic_id: str, rating: "Rating") -> dict[str, Any]:
+    """What a rated recall left: the topic's memory, and where to look first when it failed."""
+    place = service.learners.in_review(learner, topic_id)
+    weak = None if rating.recalled else service.learners.weakest(learner, place)
+    return {
+        "topic": place,
+        "rating": rating.name,
+        "memory": msgspec.to_builtins(learner.memories[place]),
+        "weakest": msgspec.to_builtins(weak),
+    }
 
 
 def demo_line(info: DemoInfo) -> dict[str, Any]:

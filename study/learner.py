@@ -35,14 +35,15 @@ class Mark:
 class Memory:
     """What FSRS keeps about a topic that is reviewed; times in UTC.
 
-    `stability` is the number of days after which 90 % are recalled, `difficulty` runs from 1 to 10. `last_review` is
-    moved by credit for exercise too, so that it may lie between two reviews.
+    `stability` is the number of days after which 90 % are recalled, `difficulty` runs from 1 to 10. `credit`, from 0 to
+    1, is for exercise since the last review; `due` has it counted in.
     """
 
     stability: float
     difficulty: float
     last_review: datetime
     due: datetime
+    credit: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from rapidfuzz import fuzz, process
-from sqlalchemy import URL, Engine, create_engine, delete, event, func, inspect, select
+from sqlalchemy import DDL, URL, Engine, create_engine, delete, event, func, inspect, select, update
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import Session
@@ -23,7 +23,17 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from study.errors import ProfileExists, ProfileNameInvalid, ProfileUnknown, ProgressUnavailable, ProgressUnreadable
 from study.learner import Changes, Event, Learner, Mark, Memory, Profile, ProgressFile
-from study.progress_tables import SCHEMA, Base, EventRow, LearnerRow, MarkRow, MemoryRow, NoteRow, SchemaRow
+from study.progress_tables import (
+    SCHEMA,
+    UPGRADES,
+    Base,
+    EventRow,
+    LearnerRow,
+    MarkRow,
+    MemoryRow,
+    NoteRow,
+    SchemaRow,
+)
 
 WAIT_S = 30
 """How long a writer waits for the others before it gives up."""
@@ -40,7 +50,7 @@ class ProgressStore:
     """
 
     def __init__(self, url: str | URL) -> None:
-        """Open the database and make its tables where there are none.
+        """Open the database, make its tables where there are none, and bring older ones up to date.
 
         Raises ProgressUnavailable, and ProgressUnreadable for a file that is no database or that a newer GenAtlas made.
         """
@@ -147,6 +157,8 @@ class ProgressStore:
             if inspect(self._engine).has_table(SchemaRow.__tablename__):
                 with self._reading() as session:
                     version = session.scalar(select(func.max(SchemaRow.version)))
+                if version in UPGRADES:
+                    version = self._upgraded()
             else:
                 with self._writing() as session:
                     Base.metadata.create_all(session.connection())
@@ -159,6 +171,17 @@ class ProgressStore:
                 f"The progress in {self._where} has version {version} of the tables; this GenAtlas knows {SCHEMA}. "
                 "Nothing was changed. Update GenAtlas, or name another database: GENATLAS_PROGRESS_URL"
             )
+
+    def _upgraded(self) -> int:
+        """Bring older tables up to date, all of it or nothing, and return the version that there is then."""
+        with self._writing() as session:
+            row = session.scalars(select(SchemaRow).with_for_update()).one()  # another process may have been first
+            version = row.version
+            while version in UPGRADES:
+                session.connection().execute(DDL(UPGRADES[version]))
+                version += 1
+            session.execute(update(SchemaRow).values(version=version))
+            return version
 
     @contextmanager
     def _reading(self) -> Generator[Session]:
@@ -265,7 +288,10 @@ def _learner(session: Session, row: LearnerRow) -> Learner:
             for each in marks
         },
         {each.topic: each.text for each in notes},
-        {each.topic: Memory(each.stability, each.difficulty, each.last_review, each.due) for each in memories},
+        {
+            each.topic: Memory(each.stability, each.difficulty, each.last_review, each.due, each.credit)
+            for each in memories
+        },
     )
 
 
@@ -292,7 +318,7 @@ def _apply(session: Session, row: LearnerRow, changes: Changes) -> None:
             _drop(session, MemoryRow, row, topic)
         else:
             values = {"stability": memory.stability, "difficulty": memory.difficulty,
-                      "last_review": memory.last_review, "due": memory.due}  # fmt: skip
+                      "last_review": memory.last_review, "due": memory.due, "credit": memory.credit}  # fmt: skip
             session.merge(MemoryRow(learner_id=row.id, topic=topic, **values))
     for each in changes.events:
         session.add(EventRow(learner_id=row.id, at=each.at, kind=each.kind, topic=each.topic, detail=dict(each.detail)))

@@ -1,4 +1,4 @@
-"""The tables of learners' progress, version 1. Every time is UTC."""
+"""The tables of learners' progress, version 2. Every time is UTC."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -7,8 +7,11 @@ from sqlalchemy import JSON, DateTime, Dialect, Float, ForeignKey, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA = 1
-"""Version of the tables below. What opens an older one comes with version 2."""
+SCHEMA = 2
+"""Version of the tables below."""
+
+UPGRADES = {1: "ALTER TABLE genatlas_memory ADD COLUMN credit DOUBLE PRECISION NOT NULL DEFAULT 0"}
+"""By version: what makes the next one of it."""
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -81,6 +84,7 @@ class MemoryRow(Base):
     difficulty: Mapped[float]
     last_review: Mapped[datetime]
     due: Mapped[datetime]
+    credit: Mapped[float]
 
 
 class EventRow(Base):

@@ -37,13 +37,18 @@ def run_genatlas(
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
     timeout_s: float = 300,
+    said: str = "",
 ) -> "subprocess.CompletedProcess[str]":
-    """Run the command line in a process of its own, with this home and no other setting of the machine's."""
+    """Run the command line in a process of its own, with this home and no other setting of the machine's.
+
+    `said` is what the user types.
+    """
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GENATLAS_")}
     return subprocess.run(
         [sys.executable, "-m", "ui.cli", *arguments],
         env=clean | {"GENATLAS_HOME": str(home), "PYTHONPATH": str(ROOT)} | dict(environment or {}),
         cwd=cwd or home.parent,
+        input=said,
         capture_output=True,
         text=True,
         timeout=timeout_s,
@@ -55,7 +60,9 @@ def run_genatlas(
 def genatlas(built_home: Path) -> Genatlas:
     """The command line over the shipped atlas."""
 
-    def run(*arguments: str, home: Path = built_home, **environment: str) -> "subprocess.CompletedProcess[str]":
-        return run_genatlas(*arguments, home=home, environment=environment)
+    def run(
+        *arguments: str, home: Path = built_home, said: str = "", **environment: str
+    ) -> "subprocess.CompletedProcess[str]":
+        return run_genatlas(*arguments, home=home, environment=environment, said=said)
 
     return run

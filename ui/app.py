@@ -13,6 +13,7 @@ st.navigation(
         st.Page(HERE / "views" / "topic.py", title="Topic", icon=":material/menu_book:", url_path="topic"),
         st.Page(HERE / "views" / "ask.py", title="Ask", icon=":material/forum:", url_path="ask"),
         st.Page(HERE / "views" / "path.py", title="Study path", icon=":material/route:", url_path="path"),
+        st.Page(HERE / "views" / "progress.py", title="Progress", icon=":material/trending_up:", url_path="progress"),
         st.Page(HERE / "views" / "demo.py", title="Demos", icon=":material/play_circle:", url_path="demo"),
     ],
     position="top",

@@ -1,13 +1,14 @@
-"""What the pages share: the one opened service, and what this visitor has done."""
+"""What the pages share: the one opened service, and the learner whose progress is shown and kept."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import cast
+from datetime import UTC, datetime
 
 import streamlit as st
 
-from graph import Topic
+from graph import AtlasError, Topic
 from service import DemoInfo, Service, open_service, user_message
+from study.learner import Learner, Status
 
 
 @st.cache_resource(show_spinner=False)
@@ -39,14 +40,51 @@ def is_ready(demo_id: str) -> bool:
     return demo_infos()[demo_id].ready
 
 
-def known() -> set[str]:
-    """The topics that this visitor has marked as known, for as long as the visit lasts."""
-    return cast("set[str]", st.session_state.setdefault("known", set()))
+def profile() -> str:
+    """The profile that this visitor has chosen; that of the settings until then."""
+    return str(st.session_state.get("profile") or service().learners.default)
+
+
+def learner() -> Learner:
+    """The learner as of this run of the page."""
+    return st.session_state.learner
+
+
+def known() -> list[str]:
+    """The topics of the atlas that the learner knows."""
+    return [topic_id for topic_id in learner().having("known") if topic_id in topic_labels()]
+
+
+def keep(change: Callable[[], Learner]) -> bool:
+    """Change the learner; what the database refuses is told by the page that is drawn next. True if it was kept."""
+    try:
+        st.session_state.learner = change()
+    except AtlasError as error:
+        st.session_state.refused = str(error)
+        return False
+    return True
+
+
+def mark(topic_id: str, status: Status | None) -> None:
+    """Give a topic a status, or take its mark off."""
+    learners = service().learners
+    if status is None:
+        keep(lambda: learners.unmark(profile(), [topic_id]))
+    else:
+        keep(lambda: learners.mark(profile(), [topic_id], status))
 
 
 def toggle_known(topic_id: str) -> None:
     """Mark a topic as known, or take the mark back."""
-    known().symmetric_difference_update({topic_id})
+    mark(topic_id, None if topic_id in known() else "known")
+
+
+def _meet_learner() -> None:
+    """Read the learner anew. Without the database the pages work, as for somebody who knows nothing yet."""
+    if not keep(lambda: service().learners.learner(profile())):
+        st.session_state.learner = Learner(profile(), datetime.now(UTC))
+    if refused := st.session_state.pop("refused", ""):
+        st.error(refused, icon=":material/error:")
 
 
 @contextmanager
@@ -73,6 +111,7 @@ def guarded(page: Callable[[], None]) -> None:
                 service()
                 topic_labels()
             st.session_state.opened = True
+        _meet_learner()
         page()
     except Exception as error:
         message = user_message(error)

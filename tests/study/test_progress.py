@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def marks(store: ProgressStore, topic_ids: list[str], status: Status = "known", 
 
 
 def test_what_was_kept_is_there_for_the_next_process(store: ProgressStore, file: Path) -> None:
-    memory = Memory(3.5, 4.25, NOW, NOW + timedelta(days=3))
+    memory = Memory(3.5, 4.25, NOW, NOW + timedelta(days=3), 0.25)
     store.change(
         "ann",
         lambda _: Changes(
@@ -361,10 +362,29 @@ def test_a_file_that_is_no_database_is_told_and_left_alone(tmp_path: Path) -> No
 def test_a_newer_schema_is_refused_and_left_alone(store: ProgressStore, file: Path) -> None:
     store.close()
     with sqlite3.connect(file) as raw:
-        raw.execute("UPDATE genatlas_schema SET version = 2")
+        raw.execute("UPDATE genatlas_schema SET version = 3")
     raw.close()
-    with pytest.raises(ProgressUnreadable, match="version 2 of the tables; this GenAtlas knows 1"):
+    with pytest.raises(ProgressUnreadable, match="version 3 of the tables; this GenAtlas knows 2"):
         ProgressStore(sqlite_url(file))
+
+
+def test_tables_of_version_1_are_brought_up_to_date_with_all_that_they_hold(tmp_path: Path) -> None:
+    file = tmp_path / "older.db"
+    made = ProgressStore(sqlite_url(file))
+    made.create("ann")
+    memory = Memory(3.5, 4.25, NOW, NOW + timedelta(days=3), 0.25)
+    made.change("ann", lambda _: Changes({"gan": Mark("known", NOW)}, memories={"gan": memory}))
+    made.close()
+    with sqlite3.connect(file) as raw:
+        raw.execute("ALTER TABLE genatlas_memory DROP COLUMN credit")
+        raw.execute("UPDATE genatlas_schema SET version = 1")
+    raw.close()
+    with ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(ProgressStore, [sqlite_url(file)] * 4))
+    for each in opened:
+        assert each.learner("ann").memories == {"gan": replace(memory, credit=0.0)}
+        assert each.learner("ann").having("known") == ["gan"]
+        each.close()
 
 
 @pytest.mark.parametrize("url", ["nonsense", "foo://x", "sqlite:////proc/none/progress.db"])

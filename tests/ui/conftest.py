@@ -64,8 +64,12 @@ def small_home(built_home: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def open_page(monkeypatch: pytest.MonkeyPatch, built_home: Path) -> Open:
-    """Open a page of the app at an address: `open_page("topic", id=…)`, over the shipped atlas unless told."""
+def open_page(monkeypatch: pytest.MonkeyPatch, built_home: Path, tmp_path: Path) -> Open:
+    """Open a page of the app at an address: `open_page("topic", id=…)`, over the shipped atlas unless told.
+
+    The learner is nobody yet, and what is kept stays within the test.
+    """
+    monkeypatch.setenv("GENATLAS_PROGRESS_URL", f"sqlite:///{tmp_path}/progress.db")
 
     def visit(page: str = "explore", home: Path = built_home, **query: str) -> AppTest:
         monkeypatch.setenv("GENATLAS_HOME", str(home))

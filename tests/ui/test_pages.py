@@ -14,7 +14,7 @@ from tests.ui.conftest import Open, button, links, pictures, words
 from ui import session
 from ui.widgets.plain import plain
 
-PAGES = ["explore", "topic", "ask", "path", "demo"]
+PAGES = ["explore", "topic", "ask", "path", "progress", "demo"]
 VAE = "variational-autoencoders"
 ELBO = "variational-autoencoders/training-objectives/elbo"
 KL = "variational-autoencoders/training-objectives/kl-divergence"
@@ -495,7 +495,7 @@ def test_without_time_for_a_single_step_the_page_says_what_it_would_take(open_pa
 def test_knowing_a_topic_on_its_page_shortens_the_path(open_page: Open, atlas: Service) -> None:
     before: Topic = atlas.path([ELBO]).steps[0].topic
     at = open_page("topic", id=before.id)
-    at.toggle(key=f"known-{before.id}").set_value(True).run()
+    at.button_group(key=f"status-{before.id}").set_value("Known").run()
     at.switch_page("views/path.py")
     at.query_params["goal"] = ELBO
     at.run()

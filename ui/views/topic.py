@@ -5,10 +5,13 @@ import streamlit as st
 from graph import Comparison, Topic, nearest_ids
 from search import QueryRefused
 from service import Service, wire
+from study.learner import Status
 from ui.links import asked_for, query
-from ui.session import guarded, is_ready, known, label_of, service, toggle_known, topic_labels
+from ui.session import guarded, is_ready, keep, label_of, learner, mark, profile, service, topic_labels
 from ui.widgets.plain import cell, plain, prose, table
 from ui.widgets.topic_card import badges, relations
+
+STATUS_OF: dict[str, Status] = {"Planned": "planned", "Learning": "learning", "Known": "known"}
 
 
 def go(topic_id: str) -> None:
@@ -106,14 +109,38 @@ def next_steps(topic: Topic) -> None:
         st.page_link(
             "views/explore.py", label="Show in the graph", icon=":material/hub:", query_params={"topic": topic.id}
         )
-        st.toggle(
-            "I know this topic",
-            value=topic.id in known(),
-            key=f"known-{topic.id}",
-            on_change=toggle_known,
-            args=(topic.id,),
-            help="Study paths then leave it out with all that it needs, for as long as this visit lasts.",
+
+
+def standing(topic: Topic) -> None:
+    """How the learner stands to the topic: a mark, the reviews, and a note."""
+    me = learner()
+    status, text = f"status-{topic.id}", f"note-{topic.id}"
+
+    def marked() -> None:
+        mark(topic.id, STATUS_OF.get(st.session_state[status]))
+
+    def noted() -> None:
+        keep(lambda: service().learners.note(profile(), topic.id, st.session_state[text]))
+
+    def enrolled() -> None:
+        keep(lambda: service().learners.enrol(profile(), [topic.id]))
+
+    with st.container(border=True, key="standing"):
+        mine = me.marks.get(topic.id)
+        st.segmented_control(
+            "You and this topic",
+            list(STATUS_OF),
+            default=next((label for label, each in STATUS_OF.items() if mine and each == mine.status), None),
+            key=status,
+            on_change=marked,
+            help="Study paths leave out what you know, with all that it needs.",
         )
+        memory = me.memories.get(topic.id)
+        if memory is not None:
+            st.caption(f"In review, due on {memory.due:%d %b %Y}")
+        elif mine is not None and mine.status != "planned":
+            st.button("Review it from time to time", icon=":material/event_repeat:", on_click=enrolled)
+        st.text_area("Your note", me.notes.get(topic.id, ""), key=text, on_change=noted, height=80, max_chars=10_000)
 
 
 def page() -> None:
@@ -138,6 +165,7 @@ def page() -> None:
         references(atlas, topic)
     with right:
         next_steps(topic)
+        standing(topic)
         with st.container(border=True, key="relations"):
             relations(atlas, topic, "page", go, most=12)
 
