@@ -19,8 +19,6 @@ SHARE = 0.5
 Smaller shares for a gist or for what an ancestor hands down saved fewer reviews (bench/reviews.py)."""
 FAINTEST = 0.1
 """Shares below this are not given."""
-COVER, EARLY = 2.0, 1.5
-"""How much more a due review counts that another topic's recall saves, and what an early one must be worth."""
 LEARNED, CLAIMED = Rating.good, Rating.easy
 """The first recall of a topic that was being learned here, and of one that the learner came with."""
 
@@ -64,21 +62,12 @@ class Recall:
     def next_due(self, memories: Mapping[str, Memory], now: datetime) -> str | None:
         """Return the topic to ask about now, or None when nothing is due.
 
-        It is the one that is worth most: 1 for being due itself, and COVER for each whole review that recalling it
-        is worth to others that are due. One that is halfway to its own review may be asked for the sake of those, when
-        that is worth EARLY. Ties go to what is least likely to be remembered.
+        It is the due one whose recall is worth most to the others that are due; ties go to what is least likely to be
+        remembered. Asking for a topic before its time, for the sake of others, saved nothing (bench/reviews.py).
         """
-        due = frozenset(topic_id for topic_id, memory in memories.items() if memory.due <= now)
-        best: tuple[float, float, str] | None = None
-        for topic_id, memory in memories.items() if due else ():
-            if topic_id not in due and now - memory.last_review < (memory.due - memory.last_review) / 2:
-                continue
-            worth = COVER * sum(share for below, share in self.exercises(topic_id, memories).items() if below in due)
-            worth += topic_id in due
-            if topic_id in due or worth >= EARLY:
-                rank = (-worth, retrievability(memory, now), topic_id)
-                best = rank if best is None else min(best, rank)
-        return best[2] if best else None
+        due = self.due(memories, now)  # the faintest first, which decides between equals
+        shares = {topic_id: self.exercises(topic_id, memories) for topic_id in due}
+        return max(due, key=lambda topic_id: sum(shares[topic_id].get(below, 0.0) for below in due), default=None)
 
     def review(self, learner: Learner, topic_id: str, rating: Rating, now: datetime) -> Changes:
         """Return what an answer about a topic changes: its own memory, and those of what it exercises or needs.

@@ -51,8 +51,9 @@ def _free_port() -> int:
 @pytest.fixture(scope="session")
 def app_url(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the running app, over the shipped atlas."""
-    log = tmp_path_factory.mktemp("ui") / "server.log"
-    with serving([sys.executable, "-m", "ui"], {"GENATLAS_HOME": str(built_home)}, log) as url:
+    folder = tmp_path_factory.mktemp("ui")
+    settings = {"GENATLAS_HOME": str(built_home), "GENATLAS_PROGRESS_URL": f"sqlite:///{folder}/progress.db"}
+    with serving([sys.executable, "-m", "ui"], settings, folder / "server.log") as url:
         yield url
 
 

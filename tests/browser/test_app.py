@@ -35,6 +35,7 @@ ADDRESSES = {
     "ask-empty": "/ask",
     "path": f"/path?goal={coded(ELBO)}",
     "path-empty": "/path",
+    "progress": "/progress",
     "demo": f"/demo?topic={coded(KL)}&seed=3",
     "demo-list": "/demo",
 }
@@ -51,6 +52,7 @@ HEADINGS = {
     "ask-empty": "Ask",
     "path": "Study path",
     "path-empty": "Study path",
+    "progress": "Progress",
     "demo": "KL divergence: formula, sampling, and the two directions",
     "demo-list": "Demos",
 }

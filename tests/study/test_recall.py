@@ -91,14 +91,9 @@ def test_what_saves_most_other_reviews_is_asked_first(recall: Recall) -> None:
     assert recall.next_due(memories, NOW) == SCALE
 
 
-def test_a_topic_halfway_to_its_review_is_asked_for_the_sake_of_those_it_exercises() -> None:
-    edges = [Prerequisite(each, "top", "It uses it.") for each in ("a", "b", "c")]
-    fan = Recall(NetworkXStore(atlas_of(["a", "b", "c", "top"], *edges)))
-    due = {"a": memory(10), "b": memory(10), "c": memory(10)}
-    assert fan.next_due(due | {"top": memory(6, due_in=4)}, NOW) == "top"
-    assert fan.next_due(due | {"top": memory(4, due_in=6)}, NOW) == "a"
-    assert fan.next_due({"a": memory(10), "top": memory(6, due_in=4)}, NOW) == "a"
-    assert fan.next_due({"top": memory(6, due_in=4)}, NOW) is None
+def test_nothing_is_asked_before_its_time(recall: Recall) -> None:
+    assert recall.next_due({SCALE: memory(6, due_in=4), VARIANCE: memory(9, due_in=0.1)}, NOW) is None
+    assert recall.next_due({SCALE: memory(6, due_in=4), VARIANCE: memory(9)}, NOW) == VARIANCE
 
 
 def test_what_is_known_is_enrolled_once_for_each_concept(recall: Recall) -> None:

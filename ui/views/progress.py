@@ -189,7 +189,7 @@ def entry(me: Learner, label: str, topic_id: str) -> None:
             st.caption(plain(me.notes[topic_id]))
     if label != "Notes":
         off.button(
-            "Take the mark off",
+            "",
             key=f"off-{label}-{topic_id}",
             icon=":material/close:",
             type="tertiary",
