@@ -19,10 +19,10 @@ MOST_SENTENCES = 6
 RELATED = 5
 MOST_RANKED = 10
 
-SAME_QUESTION = 0.65
+SAME_QUESTION = 0.7
 """Cosine from which a question asks for the comparison of another question."""
 
-LIKE_QUESTION = 0.5
+LIKE_QUESTION = 0.6
 """Cosine that a comparison must have when only further readings of the sides lead to it."""
 
 SLACK = 0.1
@@ -37,7 +37,7 @@ NEARER = 0.05
 OF_SIDE = 3
 """Sentences of each side of a comparison that has no author, and topics that its words are looked up as."""
 
-NAMED, OUTRIGHT, LONGEST_NAME = 0.8, 0.9, 5
+NAMED, OUTRIGHT, LONGEST_NAME = 0.93, 0.95, 5
 """Cosine from which words are nearly a topic's name; from which a part of longer words is one; its words at most."""
 
 OF_SUMMARY, OF_PASSAGE = 4, 3

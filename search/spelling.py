@@ -34,7 +34,7 @@ class Speller:
     @cached_property
     def _by_initial(self) -> Mapping[str, list[str]]:
         found: dict[str, list[str]] = {}
-        for spelling in sorted(self._spellings):
+        for spelling in sorted(self._spellings | STOP_WORDS):
             if spelling.isalpha() and len(spelling) > 3:
                 found.setdefault(spelling[0], []).append(spelling)
         return found

@@ -12,9 +12,11 @@ import search
 from search import ModelUnavailable
 from service.snapshot import SnapshotDamaged, sha256_of, verify
 
-_EXPORT = Path(search.__file__).parent / "export_model.py"
-MODEL = f"all-MiniLM-L6-v2.{hashlib.sha256(_EXPORT.read_bytes()).hexdigest()[:12]}"
-"""Name of the encoder and of the code that exports it, which knows the weights' hash: vectors of one name agree."""
+_HOUSE = Path(search.__file__).parent
+_MADE_OF = [_HOUSE / "export_model.py", _HOUSE / "adapter" / "adapter_model.safetensors"]
+MODEL = f"all-MiniLM-L6-v2.{hashlib.sha256(b''.join(path.read_bytes() for path in _MADE_OF)).hexdigest()[:12]}"
+"""Name of the encoder, of its change and of the code that exports it, which knows the weights' hash: vectors of one
+name agree."""
 
 _HASHES = "sha256.json"
 

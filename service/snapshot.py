@@ -53,7 +53,7 @@ class Manifest:
     counts: dict[str, int]
 
 
-SCHEMA = 4
+SCHEMA = 5
 """Version of the snapshot's layout. A snapshot of another version is not opened."""
 
 

