@@ -38,12 +38,13 @@ lint: .venv/dev.done
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
-# Speed beside sentence-transformers + FAISS; odd queries; with QUESTIONS=FILE.jsonl also quality beside other searches.
+# Speed beside sentence-transformers + FAISS; odd queries; quality on judged questions beside other searches.
+QUESTIONS ?= bench/questions.jsonl
 bench: .venv/bench.done
 	$(BIN)/genatlas build
 	$(BIN)/python -m bench.search
 	$(BIN)/python -m bench.odd_queries
-	$(if $(QUESTIONS),$(BIN)/python -m bench.peers $(QUESTIONS))
+	$(BIN)/python -m bench.peers $(QUESTIONS)
 
 # Every demo on three seeds, two at a time: docs/demos.md.
 bench-demos: .venv/dev.done

@@ -10,9 +10,9 @@ NAME, WHOLE, IN_LABELS, IN_TEXT, HELD = np.array([1.0, 1.0, 0.35, 0.35, 0.2], dt
 words in the labels and in the text, and share of the words that the topic has at all. Only their ratios matter;
 docs/architecture.md has what was compared."""
 
-SAID, MORE = np.array([0.84, 8.0], dtype=np.float32)
+SAID, MORE = np.array([0.8, 7.0], dtype=np.float32)
 """From this cosine on a passage says the very thing that is asked, mostly as a question of its own; what is above it
-counts so much more. On the judged questions it changes nothing; it is for symptoms, whose topics have other names."""
+counts so much more. It is for symptoms, whose topics have other names; on the judged questions it changes little."""
 
 NEAREST = 3
 """Passages whose mean cosine says how near a topic is as a whole; a single one may be near by chance."""

@@ -134,7 +134,7 @@ def test_a_course_has_its_weeks_with_demos_and_readings(genatlas: Genatlas, tmp_
 
 def test_a_syllabus_is_held_against_the_atlas(genatlas: Genatlas, tmp_path: Path) -> None:
     file = tmp_path / "syllabus.txt"
-    file.write_text("Week 1: DDIM sampling\n- noise prediction network\n- baking sourdough bread\n", encoding="utf-8")
+    file.write_text("Week 1: DDIM sampling\n- the diffusion kernel\n- baking sourdough bread\n", encoding="utf-8")
     report = json.loads(genatlas("syllabus", str(file), "--json").stdout)
     assert [line["topic"] is None for line in report["lines"]] == [False, False, True]
     assert (1, 2) in {(each["line"], each["needs_line"]) for each in report["too_early"]}
@@ -145,7 +145,7 @@ def test_a_syllabus_is_held_against_the_atlas(genatlas: Genatlas, tmp_path: Path
 
 def test_the_study_page_shows_what_its_commands_print(built_home: Path) -> None:
     text = STUDY.read_text(encoding="utf-8")
-    assert len(BLOCK.findall(text)) == 7
+    assert len(BLOCK.findall(text)) == 9
     assert text == renewed(text, built_home)
 
 
