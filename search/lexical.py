@@ -102,16 +102,6 @@ class LexicalIndex:
             total[passages] += scores  # a passage stands once in a column
         return total
 
-    def scores_of(self, words: Iterable[str], passages: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the same of these passages (n,) alone."""
-        total = np.zeros(len(passages), dtype=np.float32)
-        for word in words:
-            held, scores = self.column(word)
-            if len(held):
-                places = np.searchsorted(held, passages).clip(max=len(held) - 1)
-                total += np.where(held[places] == passages, scores[places], np.float32(0))
-        return total
-
     def column(self, word: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Return the passages that have a word, ascending, and its score in each, (n,) both."""
         column = self._column.get(word)

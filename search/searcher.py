@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -265,20 +265,26 @@ class Searcher:
         self, words: Sequence[QueryWord], among: NDArray[np.int64] | None, depth: int
     ) -> tuple[_Evidence, Strength]:
         """Topics by BM25: the mean of a topic's labels, which say the same thing thrice, or all of its text."""
-        labels, texts, held = np.zeros((3, len(self._topics)), dtype=np.float32)
         forms = _forms(words)
-        weight = 0.0
-        for form in forms:
-            passages, scores = self._lexical.column(form)
-            rarity = self._lexical.rarity(form) or self._lexical.greatest_rarity
-            weight += rarity
-            if len(passages):
-                owners = self._owner[passages]
-                first = np.flatnonzero(np.diff(owners, prepend=-1))  # where the passages of the next topic begin
-                topics = owners[first]
-                labels[topics] += np.add.reduceat(scores * self._label_share[passages], first)
-                texts[topics] += np.maximum.reduceat(scores * self._text_share[passages], first)
-                held[topics] += rarity
+        columns = [self._lexical.column(form) for form in forms]
+        rarities = [self._lexical.rarity(form) or self._lexical.greatest_rarity for form in forms]
+        sizes = np.array([len(passages) for passages, _ in columns], dtype=np.int64)
+        labels = texts = held = np.zeros(len(self._topics), dtype=np.float32)
+        if sizes.any():
+            passages = np.concatenate([passages for passages, _ in columns])
+            scores = np.concatenate([scores for _, scores in columns])
+            owners = self._owner[passages]
+            begins = np.diff(owners, prepend=-1) != 0  # where the passages of a form's next topic begin
+            begins[(np.cumsum(sizes) - sizes)[sizes > 0]] = True
+            first = np.flatnonzero(begins)
+            topics = owners[first]
+
+            def summed(parts: NDArray[np.floating]) -> NDArray[np.float32]:
+                return np.bincount(topics, parts, len(self._topics)).astype(np.float32)
+
+            labels = summed(np.add.reduceat(scores * self._label_share[passages], first))
+            texts = summed(np.maximum.reduceat(scores * self._text_share[passages], first))
+            held = summed(np.repeat(np.array(rarities), sizes)[first])
         of_topic = np.maximum(labels, texts)
         if among is not None:
             admitted = np.zeros(len(self._topics), dtype=np.bool_)
@@ -287,13 +293,15 @@ class Searcher:
         found = np.flatnonzero(of_topic > 0)
         order = found[np.argsort(-of_topic[found], kind="stable")][:depth]
 
+        of_passage = cache(lambda: self._lexical.scores(forms))  # for those topics alone that become hits
+
         def best_passage(topic: int) -> int:
-            own = np.arange(self._sizes[topic], dtype=np.int64) + self._starts[topic]
-            return int(own[np.argmax(self._lexical.scores_of(forms, own))])
+            start = int(self._starts[topic])
+            return start + int(np.argmax(of_passage()[start : start + self._sizes[topic]]))
 
         evidence = _Evidence(dict(zip(order.tolist(), of_topic[order].tolist(), strict=True)), best_passage)
         unit = self._lexical.greatest_rarity
-        return evidence, Strength(labels / unit, texts / unit, held / max(weight, 1e-9))
+        return evidence, Strength(labels / unit, texts / unit, held / np.float32(max(sum(rarities), 1e-9)))
 
     def _by_meaning(self, query: str, among: NDArray[np.int64] | None, depth: int) -> _Evidence | None:
         """Topics by the cosine of their passage nearest to the query; None without an encoder or vectors."""
