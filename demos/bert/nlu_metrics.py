@@ -31,7 +31,7 @@ NOISE = 0.05  # share of the labels, of training and test, in which raters err
 class Params(DemoParams):
     task: Literal["all", "single", "pair", "similarity", "span"] = Field("all", description="Kind of tasks to run")
     imbalance: float = Field(0.9, ge=0.5, le=0.99, description="Share of the larger class in the accuracy trap")
-    steps: int = Field(60, ge=10, le=300, description="Fine-tuning steps for each task")
+    steps: int = Field(60, ge=20, le=300, description="Fine-tuning steps for each task")
     pretrain: bool = Field(True, description="Start each task from the pre-trained encoder")
     seed: int = Field(0, ge=0, le=9999, description="Seed of sentences and weights")
 

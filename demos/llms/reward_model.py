@@ -16,12 +16,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from demos.contract import Bars, Claim, DemoParams, Lines, Metric, Preset, Result, Scatter, Table, Tick, no_tick
+from demos.shared.answers import LENGTH, WANTED, WORDS, draw_answers, features, hidden_score, spell
 
-GREETINGS, TOPICAL, RUDE = ["hello", "dear"], ["bread", "flour", "oven", "yeast", "dough"], ["stupid", "nonsense"]
-WORDS = [*GREETINGS, *TOPICAL, *RUDE, "and", "the", "then", "very", "so", "well", "it"]
-ID = {word: number for number, word in enumerate(WORDS)}
-LENGTH, WIDTH, BATCH, HELD_OUT = 8, 32, 256, 2_000
-WANTED = torch.tensor([1.0, 0.8, -1.5, -0.7])  # what people share: a greeting first, topical words, rude words, repeats
+WIDTH, BATCH, HELD_OUT = 32, 256, 2_000
 DISAGREEMENT = 0.4  # deviation of one labeller's weights from what all share
 CLEAR = 1.0  # difference of hidden scores that counts as clear
 
@@ -41,36 +38,6 @@ class Params(DemoParams):
                                 {"pairs": 100, "noise": 4.0}),
         "one labeller": Preset("One person's taste passes for everybody's", {"labelers": 1, "noise": 0.0}),
     }  # fmt: skip
-
-
-def draw_answers(n: int, rng: torch.Generator) -> Tensor:
-    """Answers to "how do I bake?" as word numbers (n, 8): every word as likely, a greeting first in half of them."""
-    answers = torch.randint(len(WORDS), (n, LENGTH), generator=rng)
-    greeted = torch.rand(n, generator=rng) < 0.5
-    answers[:, 0] = torch.where(greeted, torch.randint(len(GREETINGS), (n,), generator=rng), answers[:, 0])
-    return answers
-
-
-def spell(answer: Tensor) -> str:
-    """The words of one answer (8,)."""
-    numbers: list[int] = answer.numpy().tolist()
-    return " ".join(WORDS[number] for number in numbers)
-
-
-def features(answers: Tensor) -> Tensor:
-    """What people look at, (n, 4): a greeting first, topical words up to three, rude words, words said twice."""
-    topical, rude = len(GREETINGS), len(GREETINGS) + len(TOPICAL)
-    return torch.stack([
-        (answers[:, 0] < topical).float(),
-        ((answers >= topical) & (answers < rude)).sum(dim=1).clamp(max=3).float(),
-        ((answers >= rude) & (answers < rude + len(RUDE))).sum(dim=1).float(),
-        (answers[:, 1:] == answers[:, :-1]).sum(dim=1).float(),
-    ], dim=1)  # fmt: skip
-
-
-def hidden_score(answers: Tensor) -> Tensor:
-    """How good an answer is to all people together, (n,): the model never sees it."""
-    return features(answers) @ WANTED
 
 
 def people_choose(a: Tensor, b: Tensor, weights: Tensor, noise: float, rng: torch.Generator) -> Tensor:

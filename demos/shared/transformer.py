@@ -87,8 +87,9 @@ def train(
     """
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     adam = torch.optim.AdamW(weights, lr=rate, weight_decay=0.01)
+    rise = max(0.1, min(0.5, 3 / steps))  # torch divides by the steps of the rise, less one
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        adam, rate, total_steps=steps, pct_start=0.1, anneal_strategy="linear"
+        adam, rate, total_steps=steps, pct_start=rise, anneal_strategy="linear"
     )
     for step in range(steps):
         value = loss()

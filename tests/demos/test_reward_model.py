@@ -7,19 +7,15 @@ from hypothesis import strategies as st
 
 from demos.contract import Lines, Result
 from demos.llms.reward_model import (
-    ID,
-    WANTED,
     Params,
     RewardModel,
     accuracy,
-    draw_answers,
-    features,
-    hidden_score,
     people_choose,
     preference_loss,
     rules_choose,
     run,
 )
+from demos.shared.answers import WANTED, WORDS, draw_answers, features, hidden_score
 from tests.demos.outcomes import assert_claims_hold_as_listed, failed, metric, rng
 
 
@@ -29,7 +25,7 @@ def result(**params: str | float) -> Result:
 
 
 def said(*sentences: str) -> torch.Tensor:
-    return torch.tensor([[ID[word] for word in sentence.split()] for sentence in sentences])
+    return torch.tensor([[WORDS.index(word) for word in sentence.split()] for sentence in sentences])
 
 
 PLAIN = "and so the very it then so very"

@@ -1,5 +1,6 @@
 """The transformer that demos share, against torch's own layer."""
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -63,3 +64,15 @@ def test_training_lowers_the_loss_and_writing_repeats_what_was_learned() -> None
     assert len(seen) == 60
     assert seen[-1] < 0.1 < seen[0]
     assert torch.equal(extend(causal, text[:, :1], LENGTH - 1, 0, rng()), text)
+
+
+@pytest.mark.parametrize("steps", [5, 10, 11, 30])
+def test_training_takes_as_many_steps_as_were_asked_for(steps: int) -> None:
+    causal, text = model(causal=True), words(4)
+    seen = list[int]()
+
+    def loss() -> Tensor:
+        return nn.functional.cross_entropy(causal(text[:, :-1]).flatten(0, 1), text[:, 1:].flatten())
+
+    train(causal, loss, steps, 1e-2, lambda step, _: seen.append(step))
+    assert seen == list(range(steps))
