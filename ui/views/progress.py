@@ -179,7 +179,7 @@ def lists(me: Learner) -> None:
 def entry(me: Learner, label: str, topic_id: str) -> None:
     """One topic in a list."""
     there = topic_id in topic_labels()
-    name, off = st.columns([8, 1], vertical_alignment="center")
+    name, off = st.columns([6, 1.4], vertical_alignment="center")
     with name:
         if there:
             st.page_link("views/topic.py", label=plain(topic_labels()[topic_id]), query_params=query("topic", topic_id))
@@ -189,7 +189,7 @@ def entry(me: Learner, label: str, topic_id: str) -> None:
             st.caption(plain(me.notes[topic_id]))
     if label != "Notes":
         off.button(
-            "",
+            "Remove",
             key=f"off-{label}-{topic_id}",
             icon=":material/close:",
             type="tertiary",
