@@ -29,7 +29,7 @@ BALANCE = 0.01  # γ: by how much an expert's bias moves after each step (V3: 0.
 
 @dataclass(frozen=True)
 class Sizes:
-    """What makes a model of this family, by its published names. V3's groups of experts, for few nodes, are left out."""
+    """What makes a model of this family, by its published names. V3's groups of experts are left out."""
 
     vocab_size: int
     hidden_size: int
