@@ -4,7 +4,7 @@ Question: Which parts of a prompt actually change what a model does?
 Source: Radford et al. 2019 (GPT-2: a task named in the text, no weights changed); Brown et al. 2020 (GPT-3),
   arXiv:2005.14165, §2 (zero, one and few examples); Wei et al. 2022 (FLAN), arXiv:2109.01652 (instructions).
 Watch: one set of weights copies, reverses, counts and extracts, and only the prompt says which. A vague instruction
-  leaves it guessing, and examples win back part of what it lost. Format and role change the form of the answer. And no
+  leaves it guessing, and examples win back much of what it lost. Format and role change the form of the answer. And no
   wording replaces a fact that is missing.
 """
 
