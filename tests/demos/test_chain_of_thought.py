@@ -16,6 +16,7 @@ from demos.gpt.chain_of_thought import (
     EQUALS,
     SIGNS,
     Params,
+    accuracy,
     answer,
     heat,
     mark,
@@ -26,7 +27,7 @@ from demos.gpt.chain_of_thought import (
     vote,
     write,
 )
-from tests.demos.outcomes import assert_claims_hold_as_listed, failed, metric, rng
+from tests.demos.outcomes import assert_claims_hold_as_listed, metric, rng
 
 
 @cache
@@ -40,10 +41,12 @@ def test_every_claim_holds_at_the_defaults() -> None:
     assert metric(result(), "vote right") >= 0.8
 
 
-def test_asked_for_direct_answers_it_fails() -> None:
-    direct = run(Params.model_validate({"mode": "direct", "steps": 120, "samples": 1}))
-    assert "As asked, it answers rightly" in failed(direct)
-    assert "A vote beats a single chain" in failed(direct)
+def test_direct_answers_fail_at_five_digits_and_steps_at_none() -> None:
+    direct = teach("direct", Params.model_validate({"steps": 100}), no_tick)
+    assert accuracy(direct, "direct", 5, 5, rng()) <= 0.3
+    lengths = result().figures[0]
+    assert isinstance(lengths, Lines)
+    assert min(lengths.series["steps"]) >= 0.95
 
 
 @given(st.integers(0, 999), st.integers(2, 5))
