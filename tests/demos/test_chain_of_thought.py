@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from demos.contract import Result, no_tick
+from demos.contract import Lines, Result, no_tick
 from demos.gpt.chain_of_thought import (
     BLANK,
     END,
