@@ -150,6 +150,8 @@ class Answerer:
         match intent:
             case "comparison":
                 answer = self._compare(answer, ranking)
+            case "definition" if self._names_two(answer.wording):
+                answer = self._compare(answer, ranking)
             case "prerequisites" | "path":
                 answer = self._prerequisites(answer, self._on_subject(question, ranking))
             case "list":
@@ -279,6 +281,14 @@ class Answerer:
             note=f"Nobody has compared {titles} yet: the table is put together from what the atlas says of each.",
         )
 
+    def _names_two(self, question: str) -> bool:
+        """Whether it asks for two topics by their names: "describe adversarial loss and cycle-consistency loss"."""
+        for worded in sides_of(unglued(question)) if " and " in question else []:
+            names = [name for name in map(self._searcher.nearest_name, worded) if name and name[1] >= NAMED]
+            if len({topic.id for topic, _ in names}) == 2:
+                return True
+        return False
+
     def _sides(self, question: str, ranking: Ranking) -> list[_Side]:
         """The two sides that the wording of a question tells; none where it is silent.
 
@@ -289,9 +299,16 @@ class Answerer:
         for worded in sides_of(unglued(question)):
             sides = [self._side(words, near, is_left) for words, is_left in zip(worded, (True, False), strict=True)]
             told = [side for side in sides if side is not None]
+            told = [self._at_home(side, ranking) for side in told]
             if len({side.topics[0].id for side in told}) == 2:
                 readings.append(told)
         return max(readings, key=lambda told: min(side.nearness for side in told), default=list[_Side]())
+
+    def _at_home(self, side: _Side, ranking: Ranking) -> _Side:
+        """The side led by that place of its name which the whole question finds: "fine-tuning in LLMs" is not ViT's."""
+        title = side.topics[0].title.casefold()
+        here = [hit.topic for hit in ranking.hits if hit.topic.title.casefold() == title]
+        return replace(side, topics=list({topic.id: topic for topic in (*here, *side.topics)}.values()))
 
     def _side(self, words: str, near: Collection[str], is_left: bool) -> _Side | None:
         """What one side's words mean: what they find as a whole, led by a topic that a part of them names outright.

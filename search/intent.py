@@ -49,7 +49,7 @@ RULES = (
         "comparison",
         r"\bvs\b\.?",
         r"\bversus\b",
-        r"\bdifferences? (?:between|from|to)\b",
+        r"\bdifferences? (?:between|from|to|of)\b",
         r"\bhow (?:do|does|are|is)\b.*\bdiffer(?:s|ent)?\b",
         r"\bdiffer(?:s|ent)? from\b",
         r"\bcompar(?:e|ed|es|ing|ison)\b",
@@ -106,7 +106,12 @@ _SIDES = (
         r" (?:from|to|with) (?P<b>.+)",
         re.IGNORECASE,
     ),
-    re.compile(r"\bdifferences? between (?P<a>.+?),? and (?P<b>.+)", re.IGNORECASE),
+    re.compile(r"\bdifferences? (?:between|of) (?P<a>.+?),? and (?P<b>.+)", re.IGNORECASE),
+    re.compile(
+        r"\b(?:when|where|why) (?:might|could|should|would|is|are) (?P<a>.+?)"
+        r" (?:be )?(?:preferred|preferable|chosen|better) (?:over|to|than) (?P<b>.+)",
+        re.IGNORECASE,
+    ),
     re.compile(
         r"\b(?:compare and contrast|compare|comparing|contrast|choosing between|distinguish) (?P<a>.+?)"
         r",? (?:and|with|to|from|against|vs\.?|versus) (?P<b>.+)",
@@ -129,6 +134,11 @@ _LEAD_IN = re.compile(
     re.IGNORECASE,
 )
 _TRAILER = re.compile(r",? (?:and )?(?:which|where|what|how|when|why|in terms of|in the context of)\b.*", re.IGNORECASE)
+_PLAIN = re.compile(
+    r"^(?:basic|vanilla|standard|plain|regular|ordinary|normal|traditional|conventional|original|classic(?:al)?)"
+    r" (?=\w)",
+    re.IGNORECASE,
+)
 _STANDS_FOR_ANOTHER = frozenset({"it", "they", "them", "these", "each other", "one another", "ones", "others"})
 
 
@@ -136,7 +146,7 @@ def sides_of(question: str) -> list[tuple[str, str]]:
     """Return what a comparison sets side by side, as it may be read, likeliest first; none where the wording is silent.
 
     A noun that both may share goes to both, then to one: "zero-shot and few-shot prompting" are "zero-shot prompting"
-    and "few-shot prompting", but "LoRA and full fine-tuning" are better read as they stand.
+    and "few-shot prompting", but "LoRA and full fine-tuning" are better read as they stand. "Basic GANs" may be GANs.
     """
     first = sentences_of(question)[0].rstrip("?.! ")
     match = next((found for pattern in _SIDES if (found := pattern.search(first))), None)
@@ -146,4 +156,5 @@ def sides_of(question: str) -> list[tuple[str, str]]:
     if not one or not other or {one.casefold(), other.casefold()} & _STANDS_FOR_ANOTHER:
         return []
     shared = [(f"{one} {other.split(' ', 1)[1]}", other)] if " " not in one and " " in other else []
-    return [*shared, (one, other)]
+    plain = (_PLAIN.sub("", one), _PLAIN.sub("", other))
+    return [*shared, (one, other), *([plain] if plain != (one, other) else [])]

@@ -73,6 +73,26 @@ def test_a_comparison_gives_the_authored_table(answerer: Answerer) -> None:
     assert set(answer.citations) == {"vae/losses/reconstruction", "vae/losses/kl"}
 
 
+def test_two_topics_asked_for_by_name_are_set_side_by_side(answerer: Answerer) -> None:
+    asked = answerer.ask("describe reconstruction loss and KL divergence")
+    assert asked.intent == "definition"
+    assert asked.table == answerer.ask("reconstruction loss vs KL divergence").table is not None
+    assert answerer.ask("describe mode collapse and how it is avoided").table is None
+
+
+@pytest.mark.parametrize(
+    ("question", "place"),
+    [
+        ("mode collapse vs KL divergence that keeps the code near the prior", "vae/losses/kl"),
+        ("mode collapse vs KL divergence of one distribution from another", "foundations/kl"),
+    ],
+)
+def test_of_several_places_of_a_name_that_one_leads_which_the_question_finds(
+    answerer: Answerer, question: str, place: str
+) -> None:
+    assert next(one for one in answerer.ask(question).ranked if one.endswith("kl")) == place
+
+
 def test_an_uncompared_pair_is_told_side_by_side_and_said_so(answerer: Answerer) -> None:
     answer = answerer.ask("what is the difference between mode collapse and the latent vector?")
     assert answer.table is not None

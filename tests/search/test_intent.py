@@ -61,6 +61,12 @@ def test_the_subject_is_what_is_left(question: str, subject: str) -> None:
             "fast and slow ways of sampling",
             [("fast ways of sampling", "slow ways of sampling"), ("fast", "slow ways of sampling")],
         ),
+        ("difference of flows and VAEs", [("flows", "VAEs")]),
+        ("When might prompting be preferred over fine-tuning?", [("prompting", "fine-tuning")]),
+        (
+            "What are DCGANs and how do they differ from basic GANs?",
+            [("DCGANs GANs", "basic GANs"), ("DCGANs", "basic GANs"), ("DCGANs", "GANs")],
+        ),
         ("How do these differ from each other?", []),
         ("flows", []),
     ],
