@@ -38,7 +38,7 @@ BATCH, RATE, DROPOUT = 64, 3e-3, 0.1
 
 
 class Params(DemoParams):
-    patch_size: Literal[1, 2, 4] = Field(2, description="Side of a patch, of the image's 8 pixels")
+    patch_size: int = Field(2, ge=1, le=4, description="Side of a patch, of the image's 8 pixels: 1, 2 or 4")
     dim: int = Field(64, ge=16, le=128, description="Width of a token, a multiple of the heads")
     layers: int = Field(2, ge=1, le=6, description="Encoder blocks")
     heads: int = Field(4, ge=1, le=8, description="Attention heads")
@@ -57,7 +57,9 @@ class Params(DemoParams):
     }  # fmt: skip
 
     @model_validator(mode="after")
-    def _heads_share_the_width(self) -> "Params":
+    def _parts_fill_the_whole(self) -> "Params":
+        if SIDE % self.patch_size:
+            raise ValueError(f"patch_size must be 1, 2 or 4; got {self.patch_size}")
         if self.dim % self.heads:
             raise ValueError(f"dim must be a multiple of heads; got {self.dim} and {self.heads}")
         return self

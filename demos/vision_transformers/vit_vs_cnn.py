@@ -27,7 +27,7 @@ D, LAYERS, HEADS, BATCH, RATE = 32, 2, 4, 64, 3e-3
 
 
 class Params(DemoParams):
-    images: Literal[200, 800, 1400] = Field(1400, description="Most training images; smaller sizes are tried as well")
+    images: int = Field(1400, ge=200, le=1400, description="Most training images, of sizes 50, 200, 800 and 1,400")
     permute: bool = Field(False, description="Put the patches of every image in one other order")
     shift: int = Field(0, ge=0, le=2, description="Pixels by which the test images are moved to the right")
     steps: int = Field(150, ge=50, le=600, description="Training steps of 64 images, for each model and size")
