@@ -104,6 +104,9 @@ class NetworkXStore:
     def references(self) -> Sequence[Reference]:
         return tuple(sorted(self.atlas.references, key=lambda reference: reference.key))
 
+    def prefetch(self, topic_ids: Iterable[str]) -> None:
+        """Do nothing: everything is in memory."""
+
     @cached_property
     def _needs(self) -> "nx.MultiDiGraph[str]":
         """The prerequisite relation: before → after, each edge holding its `Prerequisite` as `edge`."""

@@ -45,15 +45,16 @@ def neighbourhood(
     links: dict[Link, None] = {}
     ring = [centre]
     for _ in range(steps):
-        found: dict[str, Topic] = {}
+        found: dict[str, None] = {}
         for topic in ring:
             for link in _links_of(store, topic, kinds, inherited=topic is centre):
                 links[link] = None
                 other = link.target if link.source == topic.id else link.source
-                if other not in reached and other not in found:
-                    found[other] = store.topic(other)
-        ring = list(found.values())
-        reached |= found
+                if other not in reached:
+                    found[other] = None
+        store.prefetch(found)
+        ring = [store.topic(other) for other in found]
+        reached |= {topic.id: topic for topic in ring}
     kept = list(reached.values())[:limit]
     # The last ring's own edges were not walked; those between two kept topics belong to the picture all the same.
     names = {topic.id for topic in kept}
@@ -117,6 +118,7 @@ def transitive_prerequisites(store: GraphStore, topic_id: str, helpful: bool = F
     ring = [topic_id]
     while ring:
         beyond: list[str] = []
+        store.prefetch(ring)
         for each in ring:
             for edge in store.effective_prerequisites(each):
                 if edge.strength == "needed" or helpful:

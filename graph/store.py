@@ -1,6 +1,6 @@
-"""What every store of the atlas promises. `networkx_store` keeps it in memory; a server store keeps it in Neo4j."""
+"""What every store of the atlas promises. `networkx_store` keeps it in memory, `graph.neo4j` on a server."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from graph.model import Comparison, Demo, Prerequisite, Reference, Topic
@@ -72,4 +72,11 @@ class GraphStore(Protocol):
 
     def references(self) -> Sequence[Reference]:
         """All references, by key."""
+        ...
+
+    def prefetch(self, topic_ids: Iterable[str]) -> None:
+        """Hear which topics will be asked about next: a server store reads them together, in one round trip.
+
+        It changes no answer; ids that the atlas lacks are passed over.
+        """
         ...
