@@ -1,10 +1,10 @@
 """Topics for a query: by meaning and by words, scored together, one hit for each concept."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, lru_cache
-from typing import TYPE_CHECKING, Protocol
+from functools import cached_property, lru_cache
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,11 @@ from graph import GraphStore, Topic
 from search.errors import EmptyQuery, QueryTooLong
 from search.examples import NO_EXAMPLES, Examples
 from search.filters import Filters
-from search.lexical import LexicalIndex
-from search.passages import LABELS, NAMES, Passage
-from search.scoring import Strength, meaning_of, total
+from search.index import Found, Match, SearchIndex
+from search.passages import NAMES, Passage
+from search.scoring import total
 from search.spelling import Speller, correct
 from search.words import QueryWord, unglued, words_of, words_of_query
-
-if TYPE_CHECKING:
-    from search.dense import DenseIndex
 
 LONGEST_QUERY = 1_000
 """Characters. The encoder reads some 1,200 of them; the longest real question that was collected has 210."""
@@ -101,77 +98,54 @@ class Ranking:
 
 
 @dataclass(frozen=True, slots=True)
-class _Evidence:
-    """What one way of searching found: topics (by number), best first, with scores, and the best passage of each."""
-
-    scores: Mapping[int, float]
-    passage_of: Callable[[int], int]
-
-    @property
-    def best(self) -> float:
-        return next(iter(self.scores.values()), 0.0)
-
-
-@dataclass(frozen=True, slots=True)
 class _Finding:
-    """What both ways found for one query, and the score of each topic; `by_meaning` is None when that way is shut.
+    """What both ways found for one query, and the score of each topic (by row); `is_by_words` when one way is shut.
 
     `beyond` is the nearest field beside the atlas, and how near it is (cosine).
     """
 
     words: tuple[QueryWord, ...]
     corrections: Mapping[str, str]
-    by_words: _Evidence
-    by_meaning: _Evidence | None
+    found: Found
     beyond: tuple[str, float]
-    scores: Mapping[int, float]
+    scores: NDArray[np.float32]
 
     @property
     def single_words(self) -> list[QueryWord]:
         return [word for word in self.words if not word.is_pair]
 
+    @property
+    def meaning_off(self) -> bool:
+        return self.found.meaning is None
+
+    @property
+    def first_by_words(self) -> int | None:
+        return next(iter(self.found.by_words), None)
+
 
 class Searcher:
     """Searches one atlas. Safe to share between threads.
 
-    `passages` are those that both indexes were built from, in their order: topic by topic as the store has them, at
-    least one each. Without `encoder` or `dense` it searches by words alone, and each Ranking says so. `boundary` are
-    examples of the fields beside the atlas, `comparisons` of what one asks to be given a comparison.
+    `index` holds the passages of the store's topics. Without `encoder`, or vectors in the index, it searches by words
+    alone, and each Ranking says so. `boundary` are examples of the fields beside the atlas, `comparisons` of what one
+    asks to be given a comparison.
     """
 
     def __init__(
         self,
         store: GraphStore,
         encoder: QueryEncoder | None,
-        passages: Sequence[Passage],
-        dense: "DenseIndex | None",
-        lexical: LexicalIndex,
+        index: SearchIndex,
         boundary: Examples = NO_EXAMPLES,
         comparisons: Examples = NO_EXAMPLES,
     ) -> None:
-        sizes = {len(passages), len(lexical), len(passages) if dense is None else len(dense)}
-        if len(sizes) > 1:
-            raise ValueError(f"Passages and indexes do not belong together: they hold {sorted(sizes)} passages.")
         self._store = store
-        self._topics = store.topics()
         self._encoder = encoder
-        self._dense = dense
-        self._lexical = lexical
-        self._passages = passages
+        self._index = index
+        self._words = index.vocabulary
         self._boundary = boundary
         self._comparisons = comparisons
-        self._vector = lru_cache(RECENT_QUERIES)(self._encode)
-        self._number = {topic.id: number for number, topic in enumerate(self._topics)}
-        self._owner = np.array([self._number[passage.topic] for passage in passages], dtype=np.int64)  # topic numbers
-        self._sizes = np.bincount(self._owner, minlength=len(self._topics))  # passages of each topic
-        if np.any(np.diff(self._owner) < 0) or not np.all(self._sizes):
-            raise ValueError("Passages must come topic by topic, in the order of the topics, and each topic has some.")
-        self._starts = np.cumsum(self._sizes) - self._sizes
-        self._is_label = np.array([passage.field in LABELS for passage in passages], dtype=np.bool_)
-        self._is_name = self._is_label | np.array([passage.field == "alias" for passage in passages], dtype=np.bool_)
-        self._names = np.flatnonzero([passage.field in NAMES for passage in passages])
-        self._label_share = (self._is_label / len(LABELS)).astype(np.float32)
-        self._text_share = (~self._is_label).astype(np.float32)
+        self._encoded = lru_cache(RECENT_QUERIES)(self._encode)
 
     def search(self, query: str, k: int = 10, filters: Filters | None = None) -> Ranking:
         """Return at most k hits, best first. Raises EmptyQuery, QueryTooLong, or TopicNotFound for a filter's topic."""
@@ -180,10 +154,14 @@ class Searcher:
         query = query.encode(errors="replace").decode()  # a lone surrogate is no text, and the tokenizer refuses it
         if not any(sign.isalnum() for sign in query):
             raise EmptyQuery
-        finding = self._find(query, self._admitted(filters), max(k, 10))
-        hits = tuple(self._hits(finding, k))
-        evidence = self._evidence(finding)
-        is_foreign = evidence < (ENOUGH_WORDS if finding.by_meaning is None else ENOUGH)
+        if filters is not None:
+            filters.check(self._store)
+        finding = self._find(query, filters, max(k, 10))
+        best = self._best(finding, k)
+        matches = self._matches(finding, best)
+        hits = tuple(self._hits(finding, best, matches))
+        evidence = self._evidence(finding, matches)
+        is_foreign = evidence < (ENOUGH_WORDS if finding.meaning_off else ENOUGH)
         return Ranking(
             query,
             hits=() if is_foreign else hits,
@@ -192,7 +170,7 @@ class Searcher:
             field=finding.beyond[0] if is_foreign and finding.beyond[1] >= NEAR else "",
             nearest=hits[:3] if is_foreign else (),
             corrections=tuple(finding.corrections.items()),
-            meaning_off=finding.by_meaning is None,
+            meaning_off=finding.meaning_off,
         )
 
     def passages_about(self, query: str, topic_id: str) -> list[tuple[Passage, float]]:
@@ -201,13 +179,7 @@ class Searcher:
         Nearness is the cosine, or BM25 without an encoder. Raises TopicNotFound.
         """
         self._store.topic(topic_id)
-        number = self._number[topic_id]
-        among = np.arange(self._sizes[number], dtype=np.int64) + self._starts[number]
-        if self._encoder is not None and self._dense is not None:
-            cosines, numbers = self._dense.search(self._vector(query), len(among), among)
-            return [(self._passages[n], cosine) for n, cosine in zip(numbers[0], cosines[0].tolist(), strict=True)]
-        scores = self._lexical.scores(_forms(words_of_query(query)))
-        return [(self._passages[n], float(scores[n])) for n in among[np.argsort(-scores[among], kind="stable")]]
+        return self._index.passages_about(topic_id, _forms(words_of_query(query)), self._vector(query))
 
     def similarity(self, text: str, others: Sequence[str]) -> list[float]:
         """Return the cosine of a text with each of some others; without an encoder the share of its words they have."""
@@ -219,18 +191,18 @@ class Searcher:
 
     def nearest_name(self, text: str) -> tuple[Topic, float] | None:
         """Return the topic whose title, label or alias is nearest, and the cosine; None without an encoder."""
-        if self._encoder is None or self._dense is None:
-            return None
-        cosines, numbers = self._dense.search(self._vector(text), 1, self._names)
-        return self._topics[int(self._owner[int(numbers[0, 0])])], float(cosines[0, 0])
+        vector = self._vector(text)
+        found = None if vector is None else self._index.nearest_name(vector)
+        return None if found is None else (self._store.topic(found[0]), found[1])
 
     def nearness_of_comparisons(self, question: str) -> Mapping[str, float]:
         """Return how near each comparison's nearest example is to a question, by id; empty without an encoder."""
-        return {} if self._encoder is None else self._comparisons.nearness(self._vector(question)[0])
+        vector = self._vector(question)
+        return {} if vector is None else self._comparisons.nearness(vector)
 
     # Finding
 
-    def _find(self, query: str, among: NDArray[np.int64] | None, wanted: int) -> _Finding:
+    def _find(self, query: str, filters: Filters | None, wanted: int) -> _Finding:
         query = unglued(query)
         words = words_of_query(query)
         unknown = [word.typed for word in words if not word.is_pair and not self._is_known(word)]
@@ -238,189 +210,113 @@ class Searcher:
         if corrections:
             words = words_of_query(read)
         # A pair that no text has as one word is no word of the query.
-        words = tuple(self._as_symbol(word) for word in words if not word.is_pair or word.forms[0] in self._lexical)
-        by_meaning = self._by_meaning(read, among, wanted * DEPTH)
-        nothing = ("", NO_BOUNDARY)
-        beyond = (by_meaning is not None and self._boundary.nearest(self._vector(read)[0])) or nothing
-        by_words, strength = self._by_words(words, among, wanted * WORDS_DEPTH)
-        scores = self._scored(read, words, strength, [*by_words.scores, *(by_meaning.scores if by_meaning else ())])
-        return _Finding(words, corrections, by_words, by_meaning, beyond, scores)
-
-    def _scored(
-        self, query: str, words: Sequence[QueryWord], strength: Strength, found: Iterable[int]
-    ) -> dict[int, float]:
-        """The score of each topic found, from all of its passages."""
-        topics = np.array(list(dict.fromkeys(found)), dtype=np.int64)
-        meaning = None
-        if self._encoder is not None and self._dense is not None:
-            sizes = self._sizes[topics]
-            first = np.repeat(self._starts[topics] - (np.cumsum(sizes) - sizes), sizes)
-            numbers = first + np.arange(len(first))  # all passages of these topics, topic by topic
-            meaning = meaning_of(self._dense.cosines(self._vector(query)[0], numbers), self._is_name[numbers], sizes)
+        words = tuple(self._as_symbol(word) for word in words if not word.is_pair or word.forms[0] in self._words)
+        vector = self._vector(read)
+        found = self._index.find(_forms(words), vector, filters, wanted * DEPTH, wanted * WORDS_DEPTH)
+        beyond = (vector is not None and self._boundary.nearest(vector)) or ("", NO_BOUNDARY)
         only_symbols = all(word.is_symbol for word in words if not word.is_pair)
-        scores = total(meaning, strength.of(topics), only_symbols)
-        return dict(zip(topics.tolist(), scores.tolist(), strict=True))
+        return _Finding(words, corrections, found, beyond, total(found.meaning, found.strength, only_symbols))
 
-    def _by_words(
-        self, words: Sequence[QueryWord], among: NDArray[np.int64] | None, depth: int
-    ) -> tuple[_Evidence, Strength]:
-        """Topics by BM25: the mean of a topic's labels, which say the same thing thrice, or all of its text."""
-        forms = _forms(words)
-        columns = [self._lexical.column(form) for form in forms]
-        rarities = [self._lexical.rarity(form) or self._lexical.greatest_rarity for form in forms]
-        sizes = np.array([len(passages) for passages, _ in columns], dtype=np.int64)
-        labels = texts = held = np.zeros(len(self._topics), dtype=np.float32)
-        if sizes.any():
-            passages = np.concatenate([passages for passages, _ in columns])
-            scores = np.concatenate([scores for _, scores in columns])
-            owners = self._owner[passages]
-            begins = np.diff(owners, prepend=-1) != 0  # where the passages of a form's next topic begin
-            begins[(np.cumsum(sizes) - sizes)[sizes > 0]] = True
-            first = np.flatnonzero(begins)
-            topics = owners[first]
+    def _vector(self, text: str) -> NDArray[np.float32] | None:
+        """The unit vector (d,) of a text; None where nothing is searched by meaning."""
+        return None if self._encoder is None or not self._index.has_vectors else self._encoded(text)
 
-            def summed(parts: NDArray[np.floating]) -> NDArray[np.float32]:
-                return np.bincount(topics, parts, len(self._topics)).astype(np.float32)
-
-            labels = summed(np.add.reduceat(scores * self._label_share[passages], first))
-            texts = summed(np.maximum.reduceat(scores * self._text_share[passages], first))
-            held = summed(np.repeat(np.array(rarities), sizes)[first])
-        of_topic = np.maximum(labels, texts)
-        if among is not None:
-            admitted = np.zeros(len(self._topics), dtype=np.bool_)
-            admitted[self._owner[among]] = True
-            of_topic[~admitted] = 0
-        found = np.flatnonzero(of_topic > 0)
-        order = found[np.argsort(-of_topic[found], kind="stable")][:depth]
-
-        of_passage = cache(lambda: self._lexical.scores(forms))  # for those topics alone that become hits
-
-        def best_passage(topic: int) -> int:
-            start = int(self._starts[topic])
-            return start + int(np.argmax(of_passage()[start : start + self._sizes[topic]]))
-
-        evidence = _Evidence(dict(zip(order.tolist(), of_topic[order].tolist(), strict=True)), best_passage)
-        unit = self._lexical.greatest_rarity
-        return evidence, Strength(labels / unit, texts / unit, held / np.float32(max(sum(rarities), 1e-9)))
-
-    def _by_meaning(self, query: str, among: NDArray[np.int64] | None, depth: int) -> _Evidence | None:
-        """Topics by the cosine of their passage nearest to the query; None without an encoder or vectors."""
-        if self._encoder is None or self._dense is None:
-            return None
-        cosines, numbers = self._dense.search(self._vector(query), depth, among)
-        owners = self._owner[numbers[0]].tolist()
-        passages: dict[int, int] = {}
-        scores: dict[int, float] = {}
-        for topic, passage, cosine in zip(owners, numbers[0].tolist(), cosines[0].tolist(), strict=True):
-            if topic not in passages:
-                passages[topic], scores[topic] = passage, cosine
-        return _Evidence(scores, passages.__getitem__)
-
-    def _admitted(self, filters: Filters | None) -> NDArray[np.int64] | None:
-        """Numbers of the passages that a search may find; None for all."""
-        if filters is None or filters == Filters():
-            return None
-        filters.check(self._store)
-        admitted = np.array([filters.admits(topic) for topic in self._topics], dtype=np.bool_)
-        return np.flatnonzero(admitted[self._owner])
-
-    def _encode(self, query: str) -> NDArray[np.float32]:
-        assert self._encoder is not None  # noqa: S101 (each caller has asked)
-        vector = self._encoder.encode([query])
+    def _encode(self, text: str) -> NDArray[np.float32]:
+        assert self._encoder is not None  # noqa: S101 (its caller has asked)
+        vector = self._encoder.encode([text])[0]
         vector.flags.writeable = False
         return vector
 
     # Hits
 
-    def _hits(self, finding: _Finding, k: int) -> Iterator[Hit]:
-        """The best k topics, without further places of a concept that is already among them."""
+    def _best(self, finding: _Finding, k: int) -> dict[int, tuple[str, ...]]:
+        """The best k topics (rows), each with the further places of its concept, which are none of their own."""
+        topics = finding.found.topics
+        ranked: list[int] = np.argsort(-finding.scores, kind="stable").tolist()
+        self._store.prefetch(topics[row] for row in ranked[: 2 * k])
         told: set[str] = set()
-        chosen: list[tuple[int, tuple[str, ...]]] = []
-        for number in sorted(finding.scores, key=lambda number: (-finding.scores[number], number)):
-            topic = self._topics[number]
-            if topic.id in told:
+        chosen: dict[int, tuple[str, ...]] = {}
+        for row in ranked:
+            if topics[row] in told:
                 continue
             if len(chosen) == k:
                 break
-            twins = tuple(twin.id for twin in self._store.twins(topic.id))
-            told.update((topic.id, *twins))
-            chosen.append((number, twins))
-        matched = self._matched([number for number, _ in chosen], finding)
-        for rank, (number, twins) in enumerate(chosen, start=1):
-            passage, reasons = self._why(number, matched.get(number), finding)
-            yield Hit(self._topics[number], rank, finding.scores[number], self._passages[passage], reasons, twins)
+            chosen[row] = tuple(twin.id for twin in self._store.twins(topics[row]))
+            told.update((topics[row], *chosen[row]))
+        return chosen
 
-    def _matched(self, topics: Sequence[int], finding: _Finding) -> dict[int, tuple[int, list[QueryWord]]]:
-        """The best passage by words and the query's words in it, of those topics that words found."""
-        found = [topic for topic in topics if topic in finding.by_words.scores]
-        passages = np.array([finding.by_words.passage_of(topic) for topic in found], dtype=np.int64)
-        matched: list[list[QueryWord]] = [[] for _ in found]
-        for word in finding.words:
-            held = np.logical_or.reduce([self._lexical.holding(form, passages) for form in word.forms])
-            for place in np.flatnonzero(held).tolist():
-                matched[place].append(word)
-        return dict(zip(found, zip(passages.tolist(), matched, strict=True), strict=True))
+    def _matches(self, finding: _Finding, best: Mapping[int, tuple[str, ...]]) -> dict[int, Match]:
+        """The best passage by words of those topics (rows) that words found, and of the first of them all."""
+        by_words = finding.found.by_words
+        if finding.first_by_words is None:
+            return {}
+        rows = list({row: None for row in (*best, finding.first_by_words) if row in by_words})
+        found = self._index.matches([finding.found.topics[row] for row in rows], _forms(finding.words))
+        return dict(zip(rows, found, strict=True))
 
-    def _why(
-        self, topic: int, matched: tuple[int, list[QueryWord]] | None, finding: _Finding
-    ) -> tuple[int, tuple[str, ...]]:
+    def _hits(
+        self, finding: _Finding, best: Mapping[int, tuple[str, ...]], matches: Mapping[int, Match]
+    ) -> Iterator[Hit]:
+        for rank, (row, twins) in enumerate(best.items(), start=1):
+            passage, reasons = self._why(row, matches.get(row), finding)
+            topic = self._store.topic(finding.found.topics[row])
+            yield Hit(topic, rank, float(finding.scores[row]), passage, reasons, twins)
+
+    def _why(self, row: int, match: Match | None, finding: _Finding) -> tuple[Passage, tuple[str, ...]]:
         """The passage that matched best and the reasons: the nearest by meaning, unless only words found the topic."""
         reasons: list[str] = []
-        passage = 0
-        if matched is not None:
-            passage, words = matched
+        if match is not None:
+            words = [word for word in finding.words if match.words.intersection(word.forms)]
             plain = dict.fromkeys(word.typed for word in words if not word.is_symbol)
             symbols = dict.fromkeys(word.typed for word in words if word.is_symbol)
             kinds = (("words", plain), ("symbol", symbols))
             reasons.extend(f"{kind}: {', '.join(typed)}" for kind, typed in kinds if typed)
-        if finding.by_meaning is not None and topic in finding.by_meaning.scores:
-            passage = finding.by_meaning.passage_of(topic)
-            reasons.insert(0, f"meaning {finding.by_meaning.scores[topic]:.2f}")
-        return passage, tuple(reasons)
+        nearest = finding.found.by_meaning.get(row)
+        if nearest is not None:
+            passage, cosine = nearest
+            return passage, (f"meaning {cosine:.2f}", *reasons)
+        assert match is not None  # noqa: S101 (one of both ways has found it)
+        return match.passage, tuple(reasons)
 
-    def _evidence(self, finding: _Finding) -> float:
+    def _evidence(self, finding: _Finding, matches: Mapping[int, Match]) -> float:
         """How much speaks for the query being about something that the atlas holds; to be held against ENOUGH."""
-        if self._is_a_name(finding):
+        first = finding.first_by_words
+        if first is not None and self._is_a_name(finding, matches[first]):
             return math.inf
-        strength = finding.by_words.best / self._lexical.greatest_rarity
-        if finding.by_meaning is None:
+        strength = 0.0 if first is None else finding.found.by_words[first] / self._words.greatest_rarity
+        if finding.meaning_off:
             return strength
         words = finding.single_words
-        unknown = sum(not any(form in self._lexical for form in word.forms) for word in words) / max(1, len(words))
-        return finding.by_meaning.best + WORDS_SHARE * strength - finding.beyond[1] - UNKNOWN_SHARE * unknown
+        unknown = sum(not any(form in self._words for form in word.forms) for word in words) / max(1, len(words))
+        nearest = next((cosine for _, cosine in finding.found.by_meaning.values()), 0.0)
+        return nearest + WORDS_SHARE * strength - finding.beyond[1] - UNKNOWN_SHARE * unknown
 
-    def _is_a_name(self, finding: _Finding) -> bool:
+    @staticmethod
+    def _is_a_name(finding: _Finding, match: Match) -> bool:
         """Whether a name of the best topic by words has every word of the query, compounds as a whole.
 
         Such a query is at home, however terse it is and however little the encoder makes of it ("FID", "beta_t").
         """
-        first = next(iter(finding.by_words.scores), None)
-        if first is None:
-            return False
-        passage = finding.by_words.passage_of(first)
-        wholes = [word.forms[-1] for word in finding.single_words]
-        is_name = self._passages[passage].field in NAMES
-        at = np.array([passage], dtype=np.int64)
-        return is_name and all(self._lexical.holding(whole, at)[0] for whole in wholes)
+        return match.passage.field in NAMES and all(word.forms[-1] in match.words for word in finding.single_words)
 
     # Words
 
     def _as_symbol(self, word: QueryWord) -> QueryWord:
         """A symbol that the atlas has as a whole is looked up as that alone: βₜ is not the β of another formula."""
-        if word.is_symbol and word.forms[-1] in self._lexical:
+        if word.is_symbol and word.forms[-1] in self._words:
             return replace(word, forms=word.forms[-1:])
         return word
 
     def _is_known(self, word: QueryWord) -> bool:
         """Whether the atlas or the encoder has the word, or each part of a compound."""
         *parts, whole = word.forms
-        if whole in self._lexical or (parts and all(part in self._lexical for part in parts)):
+        if whole in self._words or (parts and all(part in self._words for part in parts)):
             return True
         return self._encoder is not None and self._encoder.knows(word.typed.casefold())
 
     @cached_property
     def _speller(self) -> Speller:
-        return Speller(self._lexical.spellings)
+        return Speller(self._words.spellings)
 
 
 def _forms(words: Sequence[QueryWord]) -> list[str]:

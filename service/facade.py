@@ -94,6 +94,7 @@ class Service:
         from search.dense import DenseIndex
         from search.encoder import FILES, Encoder
         from search.lexical import LexicalIndex
+        from search.passage_index import PassageIndex
         from service.model import verified_model
 
         folder = self.snapshot.verified(*EXAMPLES, "passages.json", "vectors.faiss", "lexical")
@@ -105,9 +106,12 @@ class Service:
         return Searcher(
             self.store,
             encoder,
-            read_passages(folder),
-            DenseIndex.load(folder / "vectors.faiss"),
-            LexicalIndex.load(folder / "lexical"),
+            PassageIndex(
+                self.store.topics(),
+                read_passages(folder),
+                DenseIndex.load(folder / "vectors.faiss"),
+                LexicalIndex.load(folder / "lexical"),
+            ),
             read_examples(folder, "boundary"),
             read_examples(folder, "comparisons"),
         )

@@ -32,6 +32,16 @@ class Settings(BaseSettings):
         default=None, description="SQLAlchemy URL of the database of learners' progress; a file in the home if left out"
     )
     profile: str = Field(default="me", min_length=1, description="Learner profile of whoever names no other")
+    store: Literal["embedded", "neo4j"] = Field(
+        default="embedded", description="Where the atlas is read: the snapshot in the home, or a Neo4j server"
+    )
+    neo4j_url: str = Field(
+        default="", description="Address of the Neo4j server; that of `genatlas neo4j start` if left out"
+    )
+    neo4j_user: str = Field(default="neo4j", description="User at that server")
+    neo4j_password: SecretStr | None = Field(default=None, description="The user's password, from the environment")
+    neo4j_database: str = Field(default="neo4j", description="Database of that server")
+    neo4j_seconds: float = Field(default=15, ge=1, le=3600, description="Time limit of one query to it, in seconds")
     precision: Literal["int8", "fp32"] = Field(
         default="int8", description="Arithmetic of the query encoder; passages are always encoded in fp32"
     )

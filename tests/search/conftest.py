@@ -13,6 +13,7 @@ from graph import NetworkXStore
 from search import LexicalIndex, Passage, Searcher, passages_of
 from search.dense import DenseIndex
 from search.encoder import Encoder
+from search.passage_index import PassageIndex
 from tests.search.atlas import ATLAS
 
 
@@ -43,6 +44,10 @@ class Parts:
     dense: DenseIndex
     lexical: LexicalIndex
 
+    @property
+    def index(self) -> PassageIndex:
+        return PassageIndex(self.store.topics(), self.passages, self.dense, self.lexical)
+
 
 @pytest.fixture(scope="session")
 def parts(encoder: Encoder) -> Parts:
@@ -54,10 +59,10 @@ def parts(encoder: Encoder) -> Parts:
 
 @pytest.fixture(scope="session")
 def searcher(parts: Parts) -> Searcher:
-    return Searcher(parts.store, parts.encoder, parts.passages, parts.dense, parts.lexical)
+    return Searcher(parts.store, parts.encoder, parts.index)
 
 
 @pytest.fixture(scope="session")
 def words_only(parts: Parts) -> Searcher:
     """The same without meaning: no encoder and no vectors."""
-    return Searcher(parts.store, None, parts.passages, None, parts.lexical)
+    return Searcher(parts.store, None, PassageIndex(parts.store.topics(), parts.passages, None, parts.lexical))

@@ -7,6 +7,7 @@ from graph import ConceptGroup, NetworkXStore, Prerequisite, Topic
 from search import Answer, Answerer, EmptyQuery, LexicalIndex, Searcher, passages_of
 from search.answer import MOST_SENTENCES
 from search.dense import DenseIndex
+from search.passage_index import PassageIndex
 from search.sentences import prose_of, sentences_of
 from tests.search.atlas import ATLAS
 from tests.search.conftest import Parts
@@ -181,8 +182,8 @@ def test_a_twin_s_text_answers_for_a_topic_without(parts: Parts) -> None:
     passages = passages_of(bare)
     texts = [passage.text for passage in passages]
     dense, lexical = DenseIndex.build(parts.encoder.encode(texts)), LexicalIndex.build(texts)
-    store = NetworkXStore(bare)
-    answer = Answerer(store, Searcher(store, parts.encoder, passages, dense, lexical)).ask("KL divergence of a VAE")
+    store, index = NetworkXStore(bare), PassageIndex(bare.topics, passages, dense, lexical)
+    answer = Answerer(store, Searcher(store, parts.encoder, index)).ask("KL divergence of a VAE")
     assert answer.citations == ("foundations/kl",)
     assert not answer.abstained
 
@@ -214,7 +215,7 @@ def test_what_a_section_needs_is_what_its_parts_need_from_outside(parts: Parts) 
     outside = Prerequisite("vae/elbo", "gan/evaluation", "Compares with a likelihood.")
     inside = Prerequisite("gan/challenges", "gan/evaluation", "Failures are what is measured.")
     store = NetworkXStore(replace(ATLAS, prerequisites=(*ATLAS.prerequisites, outside, inside)))
-    searcher = Searcher(store, parts.encoder, parts.passages, parts.dense, parts.lexical)
+    searcher = Searcher(store, parts.encoder, parts.index)
     answer = Answerer(store, searcher).ask("what do I need to know before generative adversarial networks")
     assert answer.topic == "gan"
     assert [sentence.text for sentence in answer.sentences] == ["Evidence Lower Bound: Compares with a likelihood."]
@@ -224,7 +225,7 @@ def test_prerequisites_are_those_of_the_place_that_leads_its_concept(parts: Part
     leading = ConceptGroup(("diffusion/forward", "gan/challenges/mode-collapse"))
     edge = Prerequisite("vae/latent", "diffusion/forward", "It starts from one.")
     store = NetworkXStore(replace(ATLAS, prerequisites=(edge,), concepts=(leading,)))
-    searcher = Searcher(store, parts.encoder, parts.passages, parts.dense, parts.lexical)
+    searcher = Searcher(store, parts.encoder, parts.index)
     for question in ("prerequisites of mode collapse", "prerequisites of the forward process"):
         answer = Answerer(store, searcher).ask(question)
         assert answer.topic == "diffusion/forward"

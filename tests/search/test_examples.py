@@ -19,7 +19,7 @@ def bounded(parts: Parts) -> Searcher:
     """The searcher of the small atlas, with two fields beside it."""
     examples = boundary_examples(Atlas("Test", (), boundary=FIELDS))
     vectors = parts.encoder.encode([example.text for example in examples])
-    return Searcher(parts.store, parts.encoder, parts.passages, parts.dense, parts.lexical, Examples(examples, vectors))
+    return Searcher(parts.store, parts.encoder, parts.index, Examples(examples, vectors))
 
 
 def test_examples_are_names_and_questions_in_order() -> None:
@@ -77,9 +77,7 @@ def test_a_question_like_that_of_a_comparison_is_answered_by_it(parts: Parts) ->
     searcher = Searcher(
         store,
         parts.encoder,
-        parts.passages,
-        parts.dense,
-        parts.lexical,
+        parts.index,
         comparisons=Examples(examples, vectors),
     )
     answer = Answerer(store, searcher).ask("compare what makes samples blurry, which part of the loss is it?")

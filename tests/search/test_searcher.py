@@ -9,6 +9,7 @@ import pytest
 from graph import Atlas, ConceptGroup, NetworkXStore, TopicNotFound
 from search import EmptyQuery, Filters, LexicalIndex, QueryTooLong, Ranking, Searcher
 from search.dense import DenseIndex
+from search.passage_index import PassageIndex
 from search.searcher import LONGEST_QUERY
 from tests.search.atlas import ATLAS
 from tests.search.conftest import Parts
@@ -73,7 +74,7 @@ def test_twins_fold_into_one_hit_that_lists_its_other_places(searcher: Searcher)
 
 def test_folding_frees_a_place_for_the_next_topic(parts: Parts) -> None:
     everything = replace(ATLAS, concepts=(ConceptGroup(tuple(topic.id for topic in ATLAS.topics[:10])),))
-    searcher = Searcher(NetworkXStore(everything), parts.encoder, parts.passages, parts.dense, parts.lexical)
+    searcher = Searcher(NetworkXStore(everything), parts.encoder, parts.index)
     hits = searcher.search("the generator and the discriminator of a GAN", k=5).hits
     assert len(hits) == 5
     assert sum(bool(hit.twins) for hit in hits) == 1
@@ -157,14 +158,16 @@ def test_odd_queries_do_no_harm(searcher: Searcher, query: str) -> None:
 
 def test_what_does_not_belong_together_is_refused(parts: Parts) -> None:
     with pytest.raises(ValueError, match="do not belong together"):
-        Searcher(parts.store, parts.encoder, parts.passages[:-1], parts.dense, parts.lexical)
+        PassageIndex(ATLAS.topics, parts.passages[:-1], parts.dense, parts.lexical)
     with pytest.raises(ValueError, match="topic by topic"):
-        Searcher(parts.store, parts.encoder, parts.passages[::-1], parts.dense, parts.lexical)
+        PassageIndex(ATLAS.topics, parts.passages[::-1], parts.dense, parts.lexical)
 
 
 def test_an_atlas_without_topics_declines_everything(parts: Parts) -> None:
     dense = DenseIndex.build(parts.encoder.encode([]))
-    empty = Searcher(NetworkXStore(Atlas("Empty", ())), parts.encoder, [], dense, LexicalIndex.build([]))
+    empty = Searcher(
+        NetworkXStore(Atlas("Empty", ())), parts.encoder, PassageIndex((), [], dense, LexicalIndex.build([]))
+    )
     assert empty.search("mode collapse").abstained
     assert empty.search("mode collapse").nearest == ()
 
@@ -190,12 +193,13 @@ assert not {"faiss", "onnxruntime", "bm25s", "torch"} & set(sys.modules), "impor
 from graph import NetworkXStore
 from search.dense import DenseIndex
 from search.encoder import Encoder
+from search.passage_index import PassageIndex
 from tests.search.atlas import ATLAS
 folder = Path(sys.argv[2])
 passages = search.passages_of(ATLAS)
 searcher = search.Searcher(
-    NetworkXStore(ATLAS), Encoder(Path(sys.argv[1]), "int8"), passages,
-    DenseIndex.load(folder / "vectors"), search.LexicalIndex.load(folder),
+    NetworkXStore(ATLAS), Encoder(Path(sys.argv[1]), "int8"),
+    PassageIndex(ATLAS.topics, passages, DenseIndex.load(folder / "vectors"), search.LexicalIndex.load(folder)),
 )
 assert searcher.search("mode collapse").hits[0].topic.id == "gan/challenges/mode-collapse"
 assert search.Answerer(searcher._store, searcher).ask("mode collapse").sentences
