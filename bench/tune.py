@@ -154,15 +154,15 @@ def write_adapter(change: dict[str, Tensor], folder: Path, model_id: str) -> Non
 def lessons_of_the_atlas() -> Lessons:
     """The passages of the atlas that was built last; the places of one concept count as one."""
     from search import boundary_examples
-    from service import Settings, open_service
-    from service.contents import read_atlas, read_passages
+    from service import Settings
+    from service.contents import read_passages
+    from service.opened import SnapshotAtlas
 
-    service = open_service(Settings.read())
-    folder = service.snapshot.verified("passages.json", "atlas.json")
-    passages = read_passages(folder)
-    number = {topic.id: position for position, topic in enumerate(service.store.topics())}
-    concept = [number[service.store.canonical(passage.topic).id] for passage in passages]
-    foreign = [example.text for example in boundary_examples(read_atlas(folder))]
+    opened = SnapshotAtlas(Settings.read())
+    passages = read_passages(opened.snapshot.verified("passages.json"))
+    number = {topic.id: position for position, topic in enumerate(opened.store.topics())}
+    concept = [number[opened.store.canonical(passage.topic).id] for passage in passages]
+    foreign = [example.text for example in boundary_examples(opened.atlas())]
     return Lessons([each.text for each in passages], [each.field for each in passages], concept, foreign)
 
 

@@ -1,7 +1,7 @@
 """Texts that stand for something: questions of fields beside the atlas, and of its comparisons."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,10 +56,9 @@ class Examples:
         self._examples = examples
         self._vectors = vectors
 
-    @property
-    def vector_by_text(self) -> dict[str, NDArray[np.float32]]:
-        """The vector (d,) of each example, by its text."""
-        return {example.text: vector for example, vector in zip(self._examples, self._vectors, strict=True)}
+    def with_vectors(self) -> Iterator[tuple[Example, NDArray[np.float32]]]:
+        """Each example with its vector (d,)."""
+        return zip(self._examples, self._vectors, strict=True)
 
     def nearest(self, query: NDArray[np.float32]) -> tuple[str, float] | None:
         """Return the name of the example nearest to a query, a unit vector (d,), and its cosine; None without any."""

@@ -5,12 +5,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graph import Atlas, AtlasError, from_graphml, from_json
+from graph.progress import Progress, no_progress
 from ingest import atlas_of_outline, read_corpus, read_outline
 from search import boundary_examples, comparison_examples, passages_of
 from service.contents import EXAMPLES, read_atlas, read_examples, read_passages, write_contents
@@ -25,14 +26,6 @@ CODE = ("graph", "ingest", "search")
 """Packages whose code decides what a snapshot holds; it is an input of the build like the corpus."""
 
 BATCH = 64
-
-
-class Progress(Protocol):
-    """Hears how far a build has come."""
-
-    def __call__(self, stage: str, fraction: float) -> None:
-        """`stage` says what is being done, `fraction` how much of it is done (0 to 1)."""
-        ...
 
 
 class SourceMissing(AtlasError):
@@ -59,10 +52,6 @@ class BuildReport:
     embedded: int = 0
     reused: int = 0
     lost_text: tuple[str, ...] = ()
-
-
-def no_progress(stage: str, fraction: float) -> None:
-    """Report to nobody."""
 
 
 def corpus_source(folder: Path) -> Source:
@@ -171,7 +160,7 @@ def _vectors_by_text(snapshot: Snapshot) -> dict[str, NDArray[np.float32]]:
     texts = [passage.text for passage in read_passages(folder)]
     vectors = dict(zip(texts, DenseIndex.load(folder / "vectors.faiss").vectors(), strict=True))
     for examples in (read_examples(folder, "boundary"), read_examples(folder, "comparisons")):
-        vectors |= examples.vector_by_text
+        vectors |= {example.text: vector for example, vector in examples.with_vectors()}
     return vectors
 
 

@@ -13,9 +13,7 @@ from graph import (
     Comparison,
     Demo,
     EdgeKind,
-    GraphStore,
     Neighbourhood,
-    NetworkXStore,
     Reference,
     Topic,
     TopicNotFound,
@@ -25,11 +23,10 @@ from graph import (
     to_graphml,
     to_json,
 )
-from search import Answer, Answerer, Filters, ModelUnavailable, Ranking, Searcher, Sentence
+from search import Answer, Answerer, Filters, Ranking, Searcher, Sentence
 from search.sentences import sentences_of
-from service.contents import EXAMPLES, read_atlas, read_examples, read_passages
+from service.opened import OpenAtlas, SnapshotAtlas
 from service.settings import Settings
-from service.snapshot import Snapshot, open_current
 
 if TYPE_CHECKING:
     from demos import DemoRun, DemoSpec, Description, Figure, Outcome, Progress
@@ -83,38 +80,15 @@ class Service:
     Errors are AtlasError or the demo library's DemoError, with messages for users.
     """
 
-    def __init__(self, settings: Settings, snapshot: Snapshot, store: GraphStore) -> None:
+    def __init__(self, settings: Settings, opened: OpenAtlas) -> None:
         self.settings = settings
-        self.snapshot = snapshot
-        self.store = store
+        self.opened = opened
+        self.store = opened.store
 
     @cached_property
     def _searcher(self) -> Searcher:
-        """The search engine; opening it verifies its files and takes about 0.2 s."""
-        from search.dense import DenseIndex
-        from search.encoder import FILES, Encoder
-        from search.lexical import LexicalIndex
-        from search.passage_index import PassageIndex
-        from service.model import verified_model
-
-        folder = self.snapshot.verified(*EXAMPLES, "passages.json", "vectors.faiss", "lexical")
-        precision = self.settings.precision
-        try:
-            encoder = Encoder(verified_model(self.settings.home, FILES[precision], FILES["tokenizer"]), precision)
-        except ModelUnavailable:
-            encoder = None  # every ranking then says that it went by words alone
-        return Searcher(
-            self.store,
-            encoder,
-            PassageIndex(
-                self.store.topics(),
-                read_passages(folder),
-                DenseIndex.load(folder / "vectors.faiss"),
-                LexicalIndex.load(folder / "lexical"),
-            ),
-            read_examples(folder, "boundary"),
-            read_examples(folder, "comparisons"),
-        )
+        """The search engine; opening it takes about 0.2 s."""
+        return self.opened.searcher()
 
     # Topics
 
@@ -186,13 +160,14 @@ class Service:
             row["demo_ready"] += topic.demo is not None and topic.demo.demo in ready
         outline = [row for row in rows.values() if row["origin"] == "outline"]
         total = {name: sum(row[name] for row in outline) for name in ("topics", "starred")}
-        return self.snapshot.manifest.counts | {
+        return {
+            **self.opened.counts,
             **total,
             "sections": len(outline),
             "hierarchy": total["topics"] - len(outline),
             "foundations": sum(row["topics"] for row in rows.values()) - total["topics"],
             "demos_ready": len(ready),
-            "snapshot": self.snapshot.manifest.id,
+            "snapshot": self.opened.id,
             "by_section": list(rows.values()),
         }
 
@@ -230,7 +205,7 @@ class Service:
 
     def export(self, kind: Literal["json", "graphml"]) -> bytes:
         """The whole atlas in a format that reads back to the same atlas."""
-        atlas = read_atlas(self.snapshot.verified("atlas.json"))
+        atlas = self.opened.atlas()
         return to_json(atlas) if kind == "json" else to_graphml(atlas)
 
     def path(self, goals: Sequence[str], known: Collection[str] = (), thorough: bool = False) -> "StudyPath":
@@ -364,8 +339,13 @@ def draw_figure(figure: "Figure", width: int) -> str:
 
 
 def open_service(settings: Settings | None = None) -> Service:
-    """Open the atlas that was built last. Raises SettingsInvalid, SnapshotMissing or SnapshotDamaged."""
+    """Open the atlas that serves, in the home or on a server.
+
+    Raises SettingsInvalid, and SnapshotMissing or SnapshotDamaged, or StoreUnavailable.
+    """
     settings = settings or Settings.read()
-    snapshot = open_current(settings.home)
-    atlas = read_atlas(snapshot.verified("atlas.json"))
-    return Service(settings, snapshot, NetworkXStore(atlas))
+    if settings.store == "embedded":
+        return Service(settings, SnapshotAtlas(settings))
+    from service.on_neo4j import ServerAtlas
+
+    return Service(settings, ServerAtlas(settings))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service import Settings, open_service
-from ui.terminal import AsJson, console, note, plain, print_json
+from ui.terminal import AsJson, console, note, plain, print_json, progress_bar
 
 if TYPE_CHECKING:
     from service.build import Source
@@ -54,29 +54,9 @@ def import_file(
 
 
 def _build(settings: Settings, source: "Source", force: bool, json: bool) -> None:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
     from service import build as builder
 
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-    )
-    terminal = Console(stderr=True)
-    with Progress(*columns, console=terminal, transient=terminal.is_terminal) as progress:
-        task = progress.add_task("Looking for changes", total=1.0)
-        said: set[str] = set()
-
-        def show(stage: str, fraction: float) -> None:
-            if stage not in said and not terminal.is_terminal:
-                note(f"{stage} …")
-            said.add(stage)
-            progress.update(task, description=stage, completed=fraction)
-
+    with progress_bar("Looking for changes") as show:
         report = builder.build(settings, source, force, show)
     counts = report.snapshot.manifest.counts
     if json:

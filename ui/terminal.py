@@ -1,6 +1,7 @@
 """How the command line prints: JSON for programs, rich text for people, errors on standard error."""
 
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -9,9 +10,12 @@ import typer
 from graph import Topic
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
     from rich.console import Console
+
+    from graph.progress import Progress
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -53,6 +57,34 @@ def write_document(document: str | bytes, output: "Path | None") -> None:
 def note(text: str) -> None:
     """Tell the person something that is no part of the output, on standard error."""
     sys.stderr.write(f"{text}\n")
+
+
+@contextmanager
+def progress_bar(first: str) -> "Generator[Progress]":
+    """A bar on standard error, and what moves it; off a terminal each stage is a line."""
+    from rich.console import Console
+    from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
+    terminal = Console(stderr=True)
+    with Bar(*columns, console=terminal, transient=terminal.is_terminal) as bar:
+        task = bar.add_task(first, total=1.0)
+        said: set[str] = set()
+
+        def show(stage: str, fraction: float) -> None:
+            if stage not in said and not terminal.is_terminal:
+                note(f"{stage} …")
+            said.add(stage)
+            bar.update(task, description=stage, completed=fraction)
+
+        yield show
 
 
 def plain(text: str) -> str:

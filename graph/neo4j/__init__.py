@@ -4,7 +4,7 @@ Import it where it is used: it loads the driver, which nothing else needs.
 """
 
 from graph.neo4j.connection import Neo4jConnection
-from graph.neo4j.load import Contents, LoadIncomplete, LoadReport, PassageRow, load
+from graph.neo4j.load import Contents, LoadIncomplete, LoadReport, PassageRow, load, vector_index, words_index
 from graph.neo4j.store import Neo4jStore, serving_build
 
 __all__ = [
@@ -16,4 +16,6 @@ __all__ = [
     "PassageRow",
     "load",
     "serving_build",
+    "vector_index",
+    "words_index",
 ]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -21,6 +21,7 @@ from graph.errors import AtlasError
 from graph.model import Atlas
 from graph.neo4j.connection import Conflict, Neo4jConnection
 from graph.neo4j.schema import migrate
+from graph.progress import Progress
 
 BATCH = 1_000
 """Rows of one transaction. 500 to 1,000 load fastest; larger ones only take more of the server's memory."""
@@ -32,14 +33,6 @@ ABANDONED_S = 600
 """Seconds without a step after which the unfinished build of another loader counts as abandoned."""
 
 Rows = Sequence[Mapping[str, Any]]
-
-
-class Progress(Protocol):
-    """Hears how far loading has come."""
-
-    def __call__(self, stage: str, fraction: float) -> None:
-        """`stage` says what is loaded, `fraction` how much of all is there (0 to 1)."""
-        ...
 
 
 class LoadIncomplete(AtlasError):
@@ -59,16 +52,18 @@ class PassageRow:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What one build consists of. `facts` are kept with the build as they are: counts, model, names of its files.
+    """What one build consists of. `facts` are kept with the build as they are: counts, the model's name.
 
-    `passages` may be made while they are loaded; `passage_count` and `dimension` say what will come.
+    `passages` may be made while they are loaded; `passage_count` and `dimension` say what will come. `data` are what a
+    search needs besides, by name, made when all passages were. `analysis` is computed beside the loading.
     """
 
     build: str
     atlas: Atlas
-    facts: Mapping[str, str | int | bytes] = field(default_factory=dict[str, str | int | bytes])
-    analysis: Analysis | None = None
-    passages: Callable[[], Iterable[PassageRow]] = tuple
+    facts: Mapping[str, str] = field(default_factory=dict[str, str])
+    data: Mapping[str, Callable[[], bytes]] = field(default_factory=dict[str, Callable[[], bytes]])
+    analysis: Callable[[], Analysis] | None = None
+    passages: Callable[[], Iterable[PassageRow]] = tuple[PassageRow]
     passage_count: int = 0
     dimension: int = 0
 
@@ -113,10 +108,15 @@ def load(connection: Neo4jConnection, contents: Contents, progress: Progress) ->
     _begin(connection, contents)
     phases = _phases(contents)
     total, done = sum(phase.count for phase in phases), 0
-    for phase in phases:
-        for rows in _run(connection, build, phase):
-            done += rows
-            progress(f"Loading {phase.name}", done / max(1, total))
+    with ThreadPoolExecutor(1) as beside:
+        analysis = None if contents.analysis is None else beside.submit(contents.analysis)
+        for phase in phases:
+            for rows in _run(connection, build, phase):
+                done += rows
+                progress(f"Loading {phase.name}", done / max(1, total))
+        if analysis is not None:
+            progress("Adding the analysis", 1.0)
+            _add(connection, build, analysis.result())
     progress("Waiting for the indexes", 1.0)
     connection.command("CALL db.awaitIndexes(600)")
     try:
@@ -189,6 +189,7 @@ NODE_LABELS = {
     "references": "Reference",
     "comparisons": "Comparison",
     "passages": "Passage",
+    "search data": "SearchData",
 }
 """Phases that write nodes, and the label that counts them."""
 
@@ -201,14 +202,12 @@ def _phases(contents: Contents) -> list[_Phase]:
         return _Phase(name, query, lambda: rows, len(rows), writers)
 
     return [
-        phase(
-            "topics", "UNWIND $rows AS row CREATE (t:Topic {build: $build}) SET t += row", _topics(contents), WRITERS
-        ),
-        phase("demos", "UNWIND $rows AS row CREATE (d:Demo {build: $build}) SET d += row", _fields(atlas.demos)),
+        phase("topics", "UNWIND $rows AS row CREATE (t:Topic {build: $build}) SET t += row", _topics(atlas), WRITERS),
+        phase("demos", "UNWIND $rows AS row CREATE (d:Demo {build: $build}) SET d += row", _in_order(atlas.demos)),
         phase(
             "references",
             "UNWIND $rows AS row CREATE (r:Reference {build: $build}) SET r += row",
-            _fields(atlas.references),
+            _in_order(atlas.references),
         ),
         phase(
             "comparisons",
@@ -239,6 +238,12 @@ def _phases(contents: Contents) -> list[_Phase]:
             contents.passage_count,
             WRITERS,
         ),
+        _Phase(
+            "search data",
+            "UNWIND $rows AS row CREATE (d:SearchData {build: $build}) SET d += row",
+            lambda: ({"name": name, "data": make()} for name, make in contents.data.items()),
+            len(contents.data),
+        ),
         phase(
             "subtopics",
             _edges("Topic {build: $build, id: row.parent}", "HAS_SUBTOPIC", "Topic {build: $build, id: row.child}"),
@@ -247,7 +252,7 @@ def _phases(contents: Contents) -> list[_Phase]:
         phase(
             "prerequisites",
             _edges("Topic {build: $build, id: row.before}", "PREREQUISITE_OF", "Topic {build: $build, id: row.after}"),
-            _prerequisites(contents),
+            _prerequisites(atlas),
         ),
         phase(
             "sides of comparisons",
@@ -271,8 +276,8 @@ def _phases(contents: Contents) -> list[_Phase]:
             "concepts",
             _edges("Topic {build: $build, id: row.lead}", "SAME_CONCEPT_AS", "Topic {build: $build, id: row.twin}"),
             [
-                {"lead": group.canonical, "twin": twin, "edge": {"order": order}}
-                for group in atlas.concepts
+                {"lead": group.canonical, "twin": twin, "edge": {"group": number, "order": order}}
+                for number, group in enumerate(atlas.concepts)
                 for order, twin in enumerate(group.topics[1:], start=1)
             ],
         ),
@@ -311,21 +316,19 @@ def _edges(start: str, kind: str, end: str) -> str:
     return f"UNWIND $rows AS row MATCH (a:{start}) MATCH (z:{end}) CREATE (a)-[e:{kind}]->(z) SET e += row.edge"
 
 
-def _topics(contents: Contents) -> Rows:
+def _topics(atlas: Atlas) -> Rows:
     rows: list[dict[str, Any]] = []
-    for topic in contents.atlas.topics:
+    for topic in atlas.topics:
         row = msgspec.to_builtins(topic)
         for elsewhere in ("parent", "demo", "refs"):  # these are edges
             del row[elsewhere]
         row["section"] = topic.section
-        if contents.analysis is not None:
-            row |= contents.analysis.of_topic(topic.id)
         rows.append(row)
     return rows
 
 
-def _fields(values: Sequence[object]) -> Rows:
-    return [msgspec.to_builtins(value) for value in values]
+def _in_order(values: Sequence[object]) -> Rows:
+    return [msgspec.to_builtins(value) | {"order": order} for order, value in enumerate(values)]
 
 
 def _hierarchy(atlas: Atlas) -> Rows:
@@ -338,13 +341,11 @@ def _hierarchy(atlas: Atlas) -> Rows:
     return rows
 
 
-def _prerequisites(contents: Contents) -> Rows:
+def _prerequisites(atlas: Atlas) -> Rows:
     rows: list[dict[str, Any]] = []
-    for order, edge in enumerate(contents.atlas.prerequisites):
+    for order, edge in enumerate(atlas.prerequisites):
         fields = msgspec.to_builtins(edge) | {"order": order}
         del fields["before"], fields["after"]
-        if contents.analysis is not None:
-            fields["bridge"] = (edge.before, edge.after) in contents.analysis.bridges
         rows.append({"before": edge.before, "after": edge.after, "edge": fields})
     return rows
 
@@ -384,6 +385,25 @@ def _run(connection: Neo4jConnection, build: str, phase: _Phase) -> Iterator[int
         while batches := list(islice(source, 4 * phase.writers)):  # few at a time: they need not all be in memory
             for written in as_completed([pool.submit(write, number, batch) for number, batch in batches]):
                 yield written.result()
+
+
+def _add(connection: Neo4jConnection, build: str, analysis: Analysis) -> None:
+    """Write what the analysis found as properties; writing it twice changes nothing."""
+    topics = [{"id": topic_id} | analysis.of_topic(topic_id) for topic_id in analysis.pagerank]
+    for rows in _batched(topics, BATCH):
+        connection.write(
+            "UNWIND $rows AS row MATCH (t:Topic {build: $build, id: row.id}) SET t += row", build=build, rows=rows
+        )
+    for rows in _batched([{"before": before, "after": after} for before, after in sorted(analysis.bridges)], BATCH):
+        connection.write(
+            """
+            UNWIND $rows AS row
+            MATCH (:Topic {build: $build, id: row.before})-[e:PREREQUISITE_OF]->(:Topic {build: $build, id: row.after})
+            SET e.bridge = true
+            """,
+            build=build,
+            rows=rows,
+        )
 
 
 def _batched(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[Rows]:

@@ -1,20 +1,31 @@
 """The atlas on a Neo4j server, read through the same protocol as the embedded one."""
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import msgspec
 
 from graph.errors import ComparisonNotFound, StoreUnavailable, TopicNotFound
-from graph.model import Comparison, Demo, DemoLink, ParamValue, Prerequisite, Reference, Topic
+from graph.model import (
+    Atlas,
+    Comparison,
+    ConceptGroup,
+    Demo,
+    DemoLink,
+    NeighbouringField,
+    ParamValue,
+    Prerequisite,
+    Reference,
+    Topic,
+)
 from graph.neo4j.connection import Neo4jConnection, Row
+from graph.neo4j.recent import Recent
 from graph.neo4j.schema import VERSION, refuse_newer, schema_version
 from graph.networkx_store import nearest_ids
 
-RECORDS_KEPT = 20_000
+TOPICS_KEPT = 20_000
 """Topics whose surroundings are kept; one takes some 3 kB."""
 
 TOPIC = """t {
@@ -76,13 +87,16 @@ class Neo4jStore:
     def __init__(self, connection: Neo4jConnection, build: str) -> None:
         self._connection = connection
         self.build = build
-        self._kept: OrderedDict[str, _Surroundings] = OrderedDict()
-        self._lock = threading.Lock()
+        self._kept = Recent[str, _Surroundings](TOPICS_KEPT)
 
     def topic(self, topic_id: str) -> Topic:
         return self._about(topic_id).topic
 
     def topics(self) -> Sequence[Topic]:
+        return self._all_topics
+
+    @cached_property
+    def _all_topics(self) -> tuple[Topic, ...]:
         return self._select("MATCH (t:Topic {build: $build}) WHERE t.position >= 0")
 
     def children(self, topic_id: str) -> Sequence[Topic]:
@@ -101,9 +115,8 @@ class Neo4jStore:
         return tuple(edge for _, edge in self._about(topic_id).prerequisites)
 
     def effective_prerequisites(self, topic_id: str) -> Sequence[Prerequisite]:
-        holders = [*self._about(topic_id).ancestors, topic_id]
-        self.prefetch(holders)
-        edges = [each for holder in holders for each in self._about(holder).prerequisites]
+        holders = self._read_about([*self._about(topic_id).ancestors, topic_id])
+        edges = [each for holder in holders.values() for each in holder.prerequisites]
         return tuple(edge for _, edge in sorted(edges, key=lambda each: (each[0], each[1].after)))
 
     def dependents(self, topic_id: str) -> Sequence[Prerequisite]:
@@ -138,23 +151,61 @@ class Neo4jStore:
         return tuple(msgspec.convert(row["work"], Reference) for row in rows)
 
     def prefetch(self, topic_ids: Iterable[str]) -> None:
-        with self._lock:
-            missing = [each for each in dict.fromkeys(topic_ids) if each not in self._kept]
-        if not missing:
-            return
-        rows = self._connection.read(SURROUNDINGS, build=self.build, ids=missing)
-        if not rows:
-            raise self._gone()
-        found = {row["id"]: _surroundings(row) for row in rows if row["topic"] is not None}
-        with self._lock:
-            self._kept.update(found)
-            while len(self._kept) > RECORDS_KEPT:
-                self._kept.popitem(last=False)
+        self._read_about(topic_ids)
+
+    def atlas(self) -> Atlas:
+        """The whole, as it was loaded."""
+        build = self._read("MATCH (b:Build {id: $build}) RETURN b.title AS title, b.boundary AS boundary")[0]
+        edges = self._read(
+            """
+            MATCH (before:Topic {build: $build})-[e:PREREQUISITE_OF]->(after:Topic)
+            RETURN e {.*, before: before.id, after: after.id} AS edge ORDER BY e.order
+            """
+        )
+        groups = self._read(
+            """
+            MATCH (lead:Topic {build: $build})-[e:SAME_CONCEPT_AS]->(twin:Topic)
+            WITH lead, e, twin ORDER BY e.order
+            RETURN [lead.id] + collect(twin.id) AS topics, e.group AS number ORDER BY number
+            """
+        )
+        comparisons = self._read("MATCH (c:Comparison {build: $build}) RETURN c.id AS id ORDER BY c.order")
+        works = self._read("MATCH (r:Reference {build: $build}) RETURN r {.*} AS work ORDER BY r.order")
+        demos = self._read("MATCH (d:Demo {build: $build}) RETURN d {.*} AS demo ORDER BY d.order")
+        return Atlas(
+            build["title"],
+            tuple(self.topics()),
+            tuple(_edge(row["edge"]) for row in edges),
+            tuple(self._comparisons([row["id"] for row in comparisons])),
+            tuple(ConceptGroup(tuple(row["topics"])) for row in groups),
+            tuple(msgspec.convert(row["work"], Reference) for row in works),
+            tuple(msgspec.convert(row["demo"], Demo) for row in demos),
+            msgspec.json.decode(build["boundary"], type=tuple[NeighbouringField, ...]),
+        )
+
+    def facts(self) -> Mapping[str, str]:
+        """What was kept with the build: counts, the model's name."""
+        return self._read("MATCH (b:Build {id: $build}) RETURN b {.*} AS facts")[0]["facts"]
+
+    def data(self) -> Mapping[str, bytes]:
+        """What a search needs besides the passages, by name."""
+        rows = self._read("MATCH (d:SearchData {build: $build}) RETURN d.name AS name, d.data AS data")
+        return {row["name"]: bytes(row["data"]) for row in rows}
+
+    def _read_about(self, topic_ids: Iterable[str]) -> dict[str, _Surroundings]:
+        """The surroundings of those of some topics that the build has; what is not kept is read in one round trip."""
+        found, missing = self._kept.split(topic_ids)
+        if missing:
+            rows = self._connection.read(SURROUNDINGS, build=self.build, ids=missing)
+            if not rows:
+                raise self._gone()
+            read = {str(row["id"]): _surroundings(row) for row in rows if row["topic"] is not None}
+            self._kept.keep(read)
+            found |= read
+        return found
 
     def _about(self, topic_id: str) -> _Surroundings:
-        self.prefetch([topic_id])
-        with self._lock:
-            found = self._kept.get(topic_id)
+        found = self._read_about([topic_id]).get(topic_id)
         if found is None:
             rows = self._read("MATCH (t:Topic {build: $build}) WHERE t.position >= 0 RETURN t.id AS id")
             raise TopicNotFound(topic_id, nearest_ids(topic_id, [row["id"] for row in rows]))
@@ -162,8 +213,8 @@ class Neo4jStore:
 
     def _topics(self, topic_ids: Iterable[str]) -> tuple[Topic, ...]:
         wanted = list(topic_ids)
-        self.prefetch(wanted)
-        return tuple(self.topic(each) for each in wanted)
+        found = self._read_about(wanted)
+        return tuple(found[each].topic for each in wanted)
 
     def _select(self, match: str, **parameters: object) -> tuple[Topic, ...]:
         """The topics `t` of a pattern, in outline order."""

@@ -44,6 +44,10 @@ def test_both_stores_answer_alike_about_any_atlas(connection: Neo4jConnection, a
         assert plan_path(there, [topic.id]) == plan_path(here, [topic.id])
 
 
+def test_the_whole_atlas_comes_back(empty: Neo4jConnection) -> None:
+    assert store_of(empty, ATLAS).atlas() == ATLAS
+
+
 def test_a_build_that_is_gone_is_an_error_and_never_an_empty_atlas(empty: Neo4jConnection) -> None:
     store = store_of(empty, ATLAS)
     remove(empty, store.build)

@@ -88,7 +88,7 @@ def test_a_broken_corpus_changes_nothing(settings: Settings) -> None:
     written(settings).write_text("- id: alpha/mode-colapse\n")
     with pytest.raises(CorpusError, match=r'mode-collapse\.yaml:1: unknown topic "alpha/mode-colapse"'):
         build(settings)
-    assert open_service(settings).snapshot.manifest.id == before
+    assert open_service(settings).opened.id == before
 
 
 def test_a_topic_that_lost_its_text_is_named(settings: Settings) -> None:
@@ -151,7 +151,7 @@ def test_an_atlas_is_built_from_one_file(settings: Settings, name: str, tmp_path
 
 def test_the_shipped_atlas_survives_export_and_import(built_home: Path) -> None:
     service = open_service(Settings(home=built_home))
-    atlas = read_atlas(service.snapshot.folder)
+    atlas = service.opened.atlas()
     assert from_json(service.export("json")) == atlas
 
 
@@ -178,7 +178,7 @@ def test_a_kill_during_a_build_leaves_the_old_atlas_serving(settings: Settings, 
     killed = subprocess.run(command, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert killed.returncode == -signal.SIGKILL
     service = open_service(settings)
-    assert service.snapshot.manifest.id == old
+    assert service.opened.id == old
     assert service.store.topic("alpha/mode-collapse").summary.startswith("A generator")
     assert build(settings).changed
     assert open_service(settings).store.topic("alpha/mode-collapse").summary == "Other words altogether."
