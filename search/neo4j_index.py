@@ -23,8 +23,8 @@ from search.lexical import K1, B
 from search.passages import LABELS, NAMES, Passage, PassageField
 from search.scoring import Meaning, Strength, meaning_of
 
-TOPICS_KEPT = 4_096
-"""Topics whose passages are kept in memory once they were read; one takes some 20 kB."""
+TOPICS_KEPT = 2_048
+"""Topics whose passages are kept in memory once they were read; one takes some 60 kB."""
 
 MORE_BY_WORDS = 1.5
 """Times as many topics as are wanted are taken from the full-text index: it ranks by the best passage alone."""
@@ -61,7 +61,6 @@ ADMITTED_BY_WORDS = f"""
     WITH t, max(score) AS score ORDER BY score DESC LIMIT $topics
     RETURN t
 """
-COSINES = "2 * vector.similarity.cosine(p.embedding, $vector) - 1"  # the server maps a cosine to 0 … 1
 
 
 class ServerVocabulary(msgspec.Struct, frozen=True):
@@ -119,11 +118,12 @@ def vocabulary_of(rows: Sequence[Sequence[tuple[str, str]]]) -> ServerVocabulary
 
 @dataclass(frozen=True, slots=True)
 class _TopicPassages:
-    """All passages of one topic, by number; and how often each has each word."""
+    """All passages of one topic (n), in order; how often each has each word; their vectors (n, d)."""
 
     position: int
-    passages: Mapping[int, Passage]
-    counts: Mapping[int, Mapping[str, int]]
+    passages: Sequence[Passage]
+    counts: Sequence[Mapping[str, int]]
+    vectors: NDArray[np.float32]
 
 
 class Neo4jIndex:
@@ -151,10 +151,10 @@ class Neo4jIndex:
         passages: int,
         topics: int,
     ) -> Found:
-        cosines_of = self._candidates(words, vector, filters, passages, topics)
-        about = self._about(cosines_of)
-        nearest = {} if vector is None else self._nearest(about, cosines_of, passages)
-        ids = sorted(cosines_of, key=lambda topic_id: about[topic_id].position)
+        about = self._about(self._candidates(words, vector, filters, passages, topics))
+        ids = sorted(about, key=lambda topic_id: about[topic_id].position)
+        cosines = {} if vector is None else {topic_id: about[topic_id].vectors @ vector for topic_id in ids}
+        nearest = self._nearest(about, cosines, passages)
         strength = self._strength(words, [about[topic_id] for topic_id in ids])
         of_topic = np.maximum(strength.labels, strength.text)
         best: list[int] = [row for row in np.argsort(-of_topic, kind="stable").tolist() if of_topic[row] > 0]
@@ -168,7 +168,7 @@ class Neo4jIndex:
             kept,
             {place[topic_id]: found for topic_id, found in nearest.items()},
             {place[topic_id]: score for topic_id, score in by_words.items()},
-            None if vector is None else self._meaning([(about[each], cosines_of[each]) for each in kept]),
+            None if vector is None else self._meaning([(about[each], cosines[each]) for each in kept]),
             strength.of(np.array(rows, dtype=np.int64)),
         )
 
@@ -176,8 +176,8 @@ class Neo4jIndex:
         about = self._about(topic_ids)
         found: list[Match] = []
         for each in map(about.__getitem__, topic_ids):
-            scores = {number: sum(self._scores(each.counts[number], words).values()) for number in each.passages}
-            best = max(scores, key=scores.__getitem__)
+            scores = [sum(self._scores(counts, words).values()) for counts in each.counts]
+            best = max(range(len(scores)), key=scores.__getitem__)
             found.append(Match(each.passages[best], frozenset(word for word in words if word in each.counts[best])))
         return found
 
@@ -186,19 +186,11 @@ class Neo4jIndex:
     ) -> list[tuple[Passage, float]]:
         about = self._about([topic_id])[topic_id]
         if vector is None:
-            near = {number: sum(self._scores(about.counts[number], words).values()) for number in about.passages}
+            near = [sum(self._scores(counts, words).values()) for counts in about.counts]
         else:
-            rows = self._connection.read(
-                f"""
-                MATCH (:Topic {{build: $build, id: $id}})-[:HAS_PASSAGE]->(p:Passage)
-                RETURN p.number AS number, {COSINES} AS cosine
-                """,
-                build=self._build,
-                id=topic_id,
-                vector=vector.tolist(),
-            )
-            near = {int(row["number"]): float(row["cosine"]) for row in rows}
-        return [(about.passages[number], near[number]) for number in sorted(near, key=lambda each: (-near[each], each))]
+            near: list[float] = (about.vectors @ vector).tolist()
+        order = sorted(range(len(near)), key=lambda place: (-near[place], place))
+        return [(about.passages[place], near[place]) for place in order]
 
     def nearest_name(self, vector: NDArray[np.float32]) -> tuple[str, float] | None:
         rows = self._connection.read(
@@ -222,22 +214,17 @@ class Neo4jIndex:
         filters: Filters | None,
         passages: int,
         topics: int,
-    ) -> dict[str, dict[int, float]]:
-        """The topics that the server's indexes find, each with the cosines of its passages by their numbers."""
+    ) -> list[str]:
+        """The topics that the server's indexes find, in one round trip."""
         known = [word for word in words if word in self._vocabulary]
         free = filters is None or filters == Filters()
         ways = [BY_MEANING if free else ADMITTED_BY_MEANING] if vector is not None else []
         ways += [BY_WORDS if free else ADMITTED_BY_WORDS] if known else []
         if not ways:
-            return {}
+            return []
         asked = filters or Filters()
         rows = self._connection.read(
-            f"""
-            CALL () {{ {" UNION ".join(ways)} }}
-            MATCH (t)-[:HAS_PASSAGE]->(p:Passage)
-            RETURN t.id AS id, collect(p.number) AS numbers,
-                collect({"0.0" if vector is None else COSINES}) AS cosines
-            """,
+            f"CALL () {{ {' UNION '.join(ways)} }} RETURN t.id AS id",
             build=self._build,
             vectors=vector_index(self._build),
             words_index=words_index(self._build),
@@ -251,7 +238,7 @@ class Neo4jIndex:
             starred=asked.starred,
             subtree=asked.subtree,
         )
-        return {str(row["id"]): dict(zip(row["numbers"], row["cosines"], strict=True)) for row in rows}
+        return [str(row["id"]) for row in rows]
 
     def _about(self, topic_ids: Iterable[str]) -> dict[str, _TopicPassages]:
         """The passages of some topics: those that are kept, the others in one round trip."""
@@ -262,7 +249,8 @@ class Neo4jIndex:
                 """
                 UNWIND $ids AS id
                 MATCH (t:Topic {build: $build, id: id})-[:HAS_PASSAGE]->(p:Passage)
-                RETURN id, t.position AS position, collect([p.number, p.field, p.text, p.words]) AS passages
+                WITH id, t, p ORDER BY p.number
+                RETURN id, t.position AS position, collect([p.field, p.text, p.words, p.vector16]) AS passages
                 """,
                 build=self._build,
                 ids=missing,
@@ -274,22 +262,26 @@ class Neo4jIndex:
 
     @staticmethod
     def _nearest(
-        about: Mapping[str, _TopicPassages], cosines_of: Mapping[str, Mapping[int, float]], depth: int
+        about: Mapping[str, _TopicPassages], cosines: Mapping[str, NDArray[np.float32]], depth: int
     ) -> dict[str, tuple[Passage, float]]:
         """The topics of the nearest `depth` passages, best first, each with its nearest."""
-        near = [(-cosine, number, each) for each, cosines in cosines_of.items() for number, cosine in cosines.items()]
+        near = [
+            (-cosine, about[topic_id].position, place, topic_id)
+            for topic_id, of_topic in cosines.items()
+            for place, cosine in enumerate(of_topic.tolist())
+        ]
         found: dict[str, tuple[Passage, float]] = {}
-        for negated, number, topic_id in sorted(near)[:depth]:
-            found.setdefault(topic_id, (about[topic_id].passages[number], -negated))
+        for negated, _, place, topic_id in sorted(near)[:depth]:
+            found.setdefault(topic_id, (about[topic_id].passages[place], -negated))
         return found
 
     @staticmethod
-    def _meaning(topics: Sequence[tuple[_TopicPassages, Mapping[int, float]]]) -> Meaning:
-        cosines = [cosines[number] for about, cosines in topics for number in about.passages]
-        fields = [passage.field for about, _ in topics for passage in about.passages.values()]
+    def _meaning(topics: Sequence[tuple[_TopicPassages, NDArray[np.float32]]]) -> Meaning:
+        fields = [passage.field for about, _ in topics for passage in about.passages]
         is_name = np.array([field in LABELS or field == "alias" for field in fields], dtype=np.bool_)
         sizes = np.array([len(about.passages) for about, _ in topics], dtype=np.int64)
-        return meaning_of(np.array(cosines, dtype=np.float32), is_name, sizes)
+        cosines = np.concatenate([of_topic for _, of_topic in topics]) if topics else np.zeros(0, np.float32)
+        return meaning_of(cosines, is_name, sizes)
 
     def _strength(self, words: Sequence[str], topics: Sequence[_TopicPassages]) -> Strength:
         """How much each topic has of the words, as `PassageIndex` counts it."""
@@ -299,8 +291,8 @@ class Neo4jIndex:
         for about in topics:
             labels, texts = 0.0, dict.fromkeys(words, 0.0)
             held: set[str] = set()
-            for number, passage in about.passages.items():
-                scores = self._scores(about.counts[number], words)
+            for passage, counts in zip(about.passages, about.counts, strict=True):
+                scores = self._scores(counts, words)
                 held |= scores.keys()
                 if passage.field in LABELS:
                     labels += sum(scores.values()) / len(LABELS)
@@ -326,11 +318,15 @@ LENGTH = ""
 """Stands among the counts of a passage for how many words it has; no word is empty."""
 
 
-def _topic_passages(topic_id: str, position: int, rows: Iterable[tuple[int, PassageField, str, str]]) -> _TopicPassages:
-    passages: dict[int, Passage] = {}
-    counts: dict[int, Mapping[str, int]] = {}
-    for number, field, text, joined in sorted(rows):
+def _topic_passages(
+    topic_id: str, position: int, rows: Iterable[tuple[PassageField, str, str, bytes]]
+) -> _TopicPassages:
+    passages: list[Passage] = []
+    counts: list[Mapping[str, int]] = []
+    vectors: list[NDArray[np.float16]] = []
+    for field, text, joined, vector in rows:
         words = joined.split()
-        passages[number] = Passage(topic_id, field, text)
-        counts[number] = Counter(words) | {LENGTH: len(words)}
-    return _TopicPassages(position, passages, counts)
+        passages.append(Passage(topic_id, field, text))
+        counts.append(Counter(words) | {LENGTH: len(words)})
+        vectors.append(np.frombuffer(vector, dtype="<f2"))
+    return _TopicPassages(position, passages, counts, np.array(vectors, dtype=np.float32))

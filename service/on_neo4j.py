@@ -113,9 +113,9 @@ def contents_of(snapshot: Snapshot) -> Contents:
         words.clear()
         for passage, vector in zip(passages, vectors, strict=True):
             words.append(spellings_of(passage.text))
-            yield PassageRow(
-                passage.topic, passage.field, passage.text, [word for word, _ in words[-1]], vector.tolist()
-            )
+            looked_up = [word for word, _ in words[-1]]
+            halves = vector.astype("<f2").tobytes()
+            yield PassageRow(passage.topic, passage.field, passage.text, looked_up, vector.tolist(), halves)
 
     manifest = snapshot.manifest
     return Contents(

@@ -41,13 +41,17 @@ class LoadIncomplete(AtlasError):
 
 @dataclass(frozen=True, slots=True)
 class PassageRow:
-    """One passage to load: `words` are what a word search looks up, `vector` its embedding as a list of numbers."""
+    """One passage to load: `words` are what a word search looks up, `vector` its embedding as a list of numbers.
+
+    `vector16` is the same as little-endian half floats: what a reader of a whole topic takes, in a tenth of the time.
+    """
 
     topic: str
     field: str
     text: str
     words: Sequence[str]
     vector: Sequence[float]
+    vector16: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +234,8 @@ def _phases(contents: Contents) -> list[_Phase]:
             UNWIND $rows AS row
             MATCH (t:Topic {{build: $build, id: row.topic}})
             CREATE (t)-[:HAS_PASSAGE]->(p:Passage:{passage_label(contents.build)} {{
-                build: $build, number: row.number, field: row.field, text: row.text, words: row.words
+                build: $build, number: row.number, field: row.field, text: row.text, words: row.words,
+                vector16: row.vector16
             }})
             WITH p, row CALL db.create.setNodeVectorProperty(p, 'embedding', row.vector)
             """,
@@ -359,6 +364,7 @@ def _passages(passages: Iterable[PassageRow]) -> Iterator[Mapping[str, Any]]:
             "text": passage.text,
             "words": " ".join(passage.words),
             "vector": passage.vector,
+            "vector16": passage.vector16,
         }
 
 

@@ -10,7 +10,7 @@ Every node of an atlas carries the id of its `build`, so that a new build is loa
     (:Topic)-[:SAME_CONCEPT_AS {group, order}]->(:Topic)      canonical place to each other one
     (:Topic)-[:DEMONSTRATED_BY {params, look_at}]->(:Demo)    params as JSON
     (:Topic|Comparison)-[:CITES {order}]->(:Reference)
-    (:Topic)-[:HAS_PASSAGE]->(:Passage {number, field, text, words, embedding})
+    (:Topic)-[:HAS_PASSAGE]->(:Passage {number, field, text, words, embedding, vector16})
     (:SearchData {name, data})                                what a search needs besides: vocabulary, examples
 
 Passages have a second label and two indexes for each build: a search never meets another build's vectors.
