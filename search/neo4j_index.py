@@ -50,7 +50,7 @@ ADMITTED = """($section IS NULL OR t.section = $section) AND ($level IS NULL OR 
     AND ($starred IS NULL OR t.starred = $starred)
     AND ($subtree IS NULL OR t.id = $subtree OR t.id STARTS WITH $subtree + '/')"""
 ADMITTED_BY_MEANING = f"""
-    MATCH (t:Topic {{build: $build}}) WHERE t.position >= 0 AND {ADMITTED}
+    MATCH (t:Topic {{build: $build}}) WHERE t.id IS NOT NULL AND {ADMITTED}
     MATCH (t)-[:HAS_PASSAGE]->(p:Passage)
     WITH t, p ORDER BY vector.similarity.cosine(p.embedding, $vector) DESC LIMIT $passages
     RETURN DISTINCT t

@@ -1,6 +1,15 @@
 """Builds and snapshots, and the facade that every front end calls."""
 
-from service.facade import DemoInfo, DemoPending, Found, NothingCompared, Service, draw_figure, open_service
+from service.facade import (
+    DemoInfo,
+    DemoPending,
+    Found,
+    LiveService,
+    NothingCompared,
+    Service,
+    draw_figure,
+    open_service,
+)
 from service.messages import user_message
 from service.settings import Settings, SettingsInvalid
 from service.snapshot import BuildRunning, Snapshot, SnapshotDamaged, SnapshotMissing
@@ -10,6 +19,7 @@ __all__ = [
     "DemoInfo",
     "DemoPending",
     "Found",
+    "LiveService",
     "NothingCompared",
     "Service",
     "Settings",

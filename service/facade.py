@@ -1,6 +1,8 @@
 """The one surface that the command line, Streamlit and every other front end call."""
 
 import math
+import threading
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 SURE_LEAD, FAR_LEAD = 0.1, 0.3
 """Lead in score from which a syllabus line's best hit counts as sure: of 185 judged questions above it 94 % hit, of 87
 below it 72 %. An unsure line may also mean the topics behind, up to the second lead."""
+LOOK_S = 1.0
+"""Seconds after which a process that stays looks again which build serves."""
 LONGEST_LINE = 200
 """Characters of a syllabus line that are searched for."""
 
@@ -348,4 +352,27 @@ def open_service(settings: Settings | None = None) -> Service:
         return Service(settings, SnapshotAtlas(settings))
     from service.on_neo4j import ServerAtlas
 
-    return Service(settings, ServerAtlas(settings))
+    return Service(settings, ServerAtlas.open(settings))
+
+
+class LiveService:
+    """The service over the build that serves at the moment, for a process that stays: a new one is picked up by itself.
+
+    Safe to share between threads. A request keeps to the service that it took, old builds being kept for those.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises what `open_service` raises."""
+        self._service = open_service(settings)
+        self._looked = time.monotonic()
+        self._lock = threading.Lock()
+
+    def current(self) -> Service:
+        """The service; which build serves is looked up at most once in LOOK_S. Raises what `open_service` raises."""
+        with self._lock:
+            if time.monotonic() - self._looked >= LOOK_S:
+                latest = self._service.opened.latest()
+                if latest is not self._service.opened:
+                    self._service = Service(self._service.settings, latest)
+                self._looked = time.monotonic()
+            return self._service

@@ -3,6 +3,7 @@
     home/neo4j/lib            the jars of one version, downloaded once
     home/neo4j/data, logs     the databases and what the server says
     home/neo4j/conf           written anew at each start
+    home/neo4j/extra.conf     further settings of one's own, if there are any
     home/neo4j/password       of the user neo4j, random, readable by its owner alone
     home/neo4j/server.json    the process that was started, while it runs
 
@@ -268,7 +269,8 @@ def _configure(folder: Path, port: int, page_cache_mb: int) -> None:
         "db.tx_log.rotation.retention_policy": "1 files",
     }
     text = "".join(f"{name}={value}\n" for name, value in settings.items())
-    (folder / "conf" / "neo4j.conf").write_text(text)
+    extra = folder / "extra.conf"
+    (folder / "conf" / "neo4j.conf").write_text(text + (extra.read_text() if extra.exists() else ""))
 
 
 def _wait_until_it_answers(home: Path, process: psutil.Process, port: int) -> None:

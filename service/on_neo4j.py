@@ -26,12 +26,18 @@ LOAD_SECONDS = 120.0
 class ServerAtlas:
     """The build that serves on a server, read from there as it is asked for."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Raises StoreUnavailable, and Neo4jServerError when no server is named and none was started here."""
+    def __init__(self, settings: Settings, connection: Neo4jConnection) -> None:
+        """Raises StoreUnavailable where the server does not answer or serves no atlas."""
         self._settings = settings
-        self._connection = connect(settings)
-        self._connection.check()
-        self.store = Neo4jStore(self._connection, serving_build(self._connection))
+        self._connection = connection
+        self.store = Neo4jStore(connection, serving_build(connection))
+
+    @classmethod
+    def open(cls, settings: Settings) -> "ServerAtlas":
+        """Open what serves. Raises StoreUnavailable, and Neo4jServerError where no server is known."""
+        connection = connect(settings)
+        connection.check()
+        return cls(settings, connection)
 
     @property
     def id(self) -> str:
@@ -50,10 +56,9 @@ class ServerAtlas:
         examples = (_decode_examples(data[name]) for name in ("boundary", "comparisons"))
         return Searcher(self.store, query_encoder(self._settings), index, *examples)
 
-    @property
-    def is_current(self) -> bool:
-        """Whether this build is still the one that serves. Raises StoreUnavailable."""
-        return serving_build(self._connection) == self.id
+    def latest(self) -> "ServerAtlas":
+        serving = serving_build(self._connection)
+        return self if serving == self.id else ServerAtlas(self._settings, self._connection)
 
 
 def connect(settings: Settings, seconds: float | None = None) -> Neo4jConnection:

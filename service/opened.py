@@ -7,7 +7,7 @@ from graph import Atlas, GraphStore, NetworkXStore
 from search import ModelUnavailable, QueryEncoder, Searcher
 from service.contents import EXAMPLES, read_atlas, read_examples, read_passages
 from service.settings import Settings
-from service.snapshot import Snapshot, open_current
+from service.snapshot import Snapshot, current_name, open_current
 
 
 class OpenAtlas(Protocol):
@@ -36,6 +36,10 @@ class OpenAtlas(Protocol):
         """The whole of it as a value."""
         ...
 
+    def latest(self) -> "OpenAtlas":
+        """Itself while it is the build that serves, else that one, opened. Raises what opening raises."""
+        ...
+
 
 class SnapshotAtlas:
     """The snapshot that serves in a home, read into memory."""
@@ -56,6 +60,9 @@ class SnapshotAtlas:
 
     def atlas(self) -> Atlas:
         return read_atlas(self.snapshot.verified("atlas.json"))
+
+    def latest(self) -> "SnapshotAtlas":
+        return self if current_name(self._settings.home) == self.snapshot.folder.name else SnapshotAtlas(self._settings)
 
     def searcher(self) -> Searcher:
         from search.dense import DenseIndex

@@ -7,14 +7,25 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from graph import AtlasError, Topic
-from service import DemoInfo, Service, open_service, user_message
+from service import DemoInfo, LiveService, Service, Settings, user_message
 from study.learner import Learner, Status
 
 
 @st.cache_resource(show_spinner=False)
+def _live() -> LiveService:
+    return LiveService(Settings.read())
+
+
 def service() -> Service:
-    """The service of this process, opened once."""
-    return open_service()
+    """The service over the build that serves; opened once for each build in this process."""
+    current = _live().current()
+    _forget_pictures(current.opened.id)
+    return current
+
+
+@st.cache_resource(show_spinner=False, max_entries=1)
+def _forget_pictures(build: str) -> None:  # noqa: ARG001 (each new build comes here once)
+    st.cache_data.clear()
 
 
 @st.cache_data(show_spinner=False)
@@ -29,9 +40,13 @@ def label_of(topic: Topic) -> str:
     return f"{topic.title} · {place}" if place else topic.title
 
 
-@st.cache_resource(show_spinner=False)
 def demo_infos() -> dict[str, DemoInfo]:
     """Every demo that the atlas names, by id."""
+    return _demo_infos(service().opened.id)
+
+
+@st.cache_resource(show_spinner=False, max_entries=2)
+def _demo_infos(build: str) -> dict[str, DemoInfo]:  # noqa: ARG001 (the cache's key)
     return {info.demo.id: info for info in service().demos()}
 
 

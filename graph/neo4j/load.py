@@ -27,7 +27,7 @@ BATCH = 1_000
 """Rows of one transaction. 500 to 1,000 load fastest; larger ones only take more of the server's memory."""
 
 WRITERS = 2
-"""Transactions at a time. Passages gain a third by a second one; edges would wait for each other's nodes."""
+"""Transactions at a time. Where two wait for each other's nodes the server stops one, which is tried again."""
 
 ABANDONED_S = 600
 """Seconds without a step after which the unfinished build of another loader counts as abandoned."""
@@ -92,7 +92,6 @@ class _Phase:
     query: str
     rows: Callable[[], Iterable[Mapping[str, Any]]]
     count: int
-    writers: int = 1
 
 
 def load(connection: Neo4jConnection, contents: Contents, progress: Progress) -> LoadReport:
@@ -202,11 +201,11 @@ def _phases(contents: Contents) -> list[_Phase]:
     """Nodes first, then the edges between them."""
     atlas = contents.atlas
 
-    def phase(name: str, query: str, rows: Rows, writers: int = 1) -> _Phase:
-        return _Phase(name, query, lambda: rows, len(rows), writers)
+    def phase(name: str, query: str, rows: Rows) -> _Phase:
+        return _Phase(name, query, lambda: rows, len(rows))
 
     return [
-        phase("topics", "UNWIND $rows AS row CREATE (t:Topic {build: $build}) SET t += row", _topics(atlas), WRITERS),
+        phase("topics", "UNWIND $rows AS row CREATE (t:Topic {build: $build}) SET t += row", _topics(atlas)),
         phase("demos", "UNWIND $rows AS row CREATE (d:Demo {build: $build}) SET d += row", _in_order(atlas.demos)),
         phase(
             "references",
@@ -241,7 +240,6 @@ def _phases(contents: Contents) -> list[_Phase]:
             """,
             lambda: _passages(contents.passages()),
             contents.passage_count,
-            WRITERS,
         ),
         _Phase(
             "search data",
@@ -387,8 +385,8 @@ def _run(connection: Neo4jConnection, build: str, phase: _Phase) -> Iterator[int
         return len(batch)
 
     source = enumerate(_batched(phase.rows(), BATCH))
-    with ThreadPoolExecutor(phase.writers) as pool:
-        while batches := list(islice(source, 4 * phase.writers)):  # few at a time: they need not all be in memory
+    with ThreadPoolExecutor(WRITERS) as pool:
+        while batches := list(islice(source, 4 * WRITERS)):  # few at a time: they need not all be in memory
             for written in as_completed([pool.submit(write, number, batch) for number, batch in batches]):
                 yield written.result()
 

@@ -29,10 +29,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE CONSTRAINT reference_key IF NOT EXISTS FOR (n:Reference) REQUIRE (n.build, n.key) IS UNIQUE",
         "CREATE CONSTRAINT comparison_id IF NOT EXISTS FOR (n:Comparison) REQUIRE (n.build, n.id) IS UNIQUE",
         "CREATE CONSTRAINT passage_number IF NOT EXISTS FOR (n:Passage) REQUIRE (n.build, n.number) IS UNIQUE",
-        "CREATE INDEX topic_position IF NOT EXISTS FOR (n:Topic) ON (n.build, n.position)",
         "CREATE INDEX topic_title IF NOT EXISTS FOR (n:Topic) ON (n.build, n.title)",
         "CREATE FULLTEXT INDEX topic_text IF NOT EXISTS FOR (n:Topic) ON EACH [n.title, n.aliases, n.summary] "
-        "OPTIONS {indexConfig: {`fulltext.analyzer`: 'english'}}",
+        "OPTIONS {indexConfig: {`fulltext.analyzer`: 'english', `fulltext.eventually_consistent`: true}}",
     ),
 )
 """Statements that lead from each version to the next; a new one is added at the end, and none is ever changed."""

@@ -97,7 +97,7 @@ class Neo4jStore:
 
     @cached_property
     def _all_topics(self) -> tuple[Topic, ...]:
-        return self._select("MATCH (t:Topic {build: $build}) WHERE t.position >= 0")
+        return self._select("MATCH (t:Topic {build: $build}) WHERE t.id IS NOT NULL")
 
     def children(self, topic_id: str) -> Sequence[Topic]:
         return self._topics(self._about(topic_id).children)
@@ -165,8 +165,9 @@ class Neo4jStore:
         groups = self._read(
             """
             MATCH (lead:Topic {build: $build})-[e:SAME_CONCEPT_AS]->(twin:Topic)
-            WITH lead, e, twin ORDER BY e.order
-            RETURN [lead.id] + collect(twin.id) AS topics, e.group AS number ORDER BY number
+            WITH lead.id AS lead, e.group AS number, twin.id AS twin ORDER BY number, e.order
+            WITH lead, number, collect(twin) AS twins
+            RETURN [lead] + twins AS topics ORDER BY number
             """
         )
         comparisons = self._read("MATCH (c:Comparison {build: $build}) RETURN c.id AS id ORDER BY c.order")
@@ -207,7 +208,7 @@ class Neo4jStore:
     def _about(self, topic_id: str) -> _Surroundings:
         found = self._read_about([topic_id]).get(topic_id)
         if found is None:
-            rows = self._read("MATCH (t:Topic {build: $build}) WHERE t.position >= 0 RETURN t.id AS id")
+            rows = self._read("MATCH (t:Topic {build: $build}) WHERE t.id IS NOT NULL RETURN t.id AS id")
             raise TopicNotFound(topic_id, nearest_ids(topic_id, [row["id"] for row in rows]))
         return found
 

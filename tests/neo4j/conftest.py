@@ -19,6 +19,16 @@ def server_home(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
     neo4j_server.stop(home)
 
 
+@pytest.fixture
+def own_home(tmp_path: Path, server_home: Path) -> Generator[Path]:
+    """A home with Neo4j's jars, for a server that the test starts itself; one that still runs is stopped."""
+    home = tmp_path / "home"
+    (home / "neo4j").mkdir(parents=True)
+    (home / "neo4j" / "lib").symlink_to(server_home / "neo4j" / "lib")
+    yield home
+    neo4j_server.stop(home)
+
+
 def connect(home: Path, seconds: float = 60) -> Neo4jConnection:
     """A connection to a home's running server."""
     password = neo4j_server.password_of(home)
