@@ -16,12 +16,12 @@ export PYTHONUTF8 := 1
 export UV_LINK_MODE := copy
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help run build test lint types browser bench bench-demos lock golden clean
+.PHONY: help run build test lint types browser java bench bench-neo4j bench-demos lock golden clean
 
 help:
 	@echo 'make run    set up, build the atlas, open the UI     (PORT=8501, TORCH=cpu|default)'
 	@echo 'make test   set up, lint, type-check, run every test'
-	@echo 'make lint | bench | bench-demos | lock | golden | clean'
+	@echo 'make lint | bench | bench-neo4j | bench-demos | lock | golden | clean'
 
 run: build
 	$(BIN)/genatlas ui --port $(PORT)
@@ -29,7 +29,7 @@ run: build
 build: .venv/run.done
 	$(BIN)/genatlas build
 
-test: .venv/dev.done browser lint
+test: .venv/dev.done browser java lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: .venv/dev.done
@@ -46,6 +46,10 @@ bench: .venv/bench.done
 	$(BIN)/python -m bench.odd_queries
 	$(BIN)/python -m bench.peers $(QUESTIONS)
 
+# Both stores as an atlas grows to 100,000 topics; starts a Neo4j server and stops it.
+bench-neo4j: .venv/dev.done java
+	$(BIN)/python -m bench.neo4j_scale
+
 # Every demo on three seeds, two at a time: docs/demos.md.
 bench-demos: .venv/dev.done
 	$(BIN)/python -m bench.demos
@@ -55,6 +59,12 @@ browser:
 	@if ! command -v chromium chromium-browser google-chrome >/dev/null; then \
 	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq chromium; fi
+
+# Java and Maven, with which the tests run a Neo4j server of their own.
+java:
+	@if ! command -v java >/dev/null || ! command -v mvn >/dev/null; then \
+	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq openjdk-17-jre-headless maven; fi
 
 .venv/uv/bin/uv: locks/uv.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "GenAtlas needs Python 3.11 or newer; name one: make PYTHON=python3.12 …")'

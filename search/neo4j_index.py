@@ -46,6 +46,12 @@ BY_WORDS = """
     WITH t, max(score) AS score ORDER BY score DESC LIMIT $topics
     RETURN t
 """
+PASSAGES = """
+    UNWIND $ids AS id
+    MATCH (t:Topic {build: $build, id: id})-[:HAS_PASSAGE]->(p:Passage)
+    WITH id, t, p ORDER BY p.number
+    RETURN id, t.position AS position, collect([p.field, p.text, p.words, p.vector16]) AS passages
+"""
 ADMITTED = """($section IS NULL OR t.section = $section) AND ($level IS NULL OR t.level = $level)
     AND ($starred IS NULL OR t.starred = $starred)
     AND ($subtree IS NULL OR t.id = $subtree OR t.id STARTS WITH $subtree + '/')"""
@@ -246,12 +252,7 @@ class Neo4jIndex:
         found, missing = self._kept.split(wanted)
         if missing:
             rows = self._connection.read(
-                """
-                UNWIND $ids AS id
-                MATCH (t:Topic {build: $build, id: id})-[:HAS_PASSAGE]->(p:Passage)
-                WITH id, t, p ORDER BY p.number
-                RETURN id, t.position AS position, collect([p.field, p.text, p.words, p.vector16]) AS passages
-                """,
+                PASSAGES,
                 build=self._build,
                 ids=missing,
             )

@@ -62,6 +62,11 @@ RETURN id, {TOPIC} AS topic,
 """Everything about some topics in one round trip. No row at all means that the build itself is gone."""
 
 
+SUBTREE = "MATCH (:Topic {build: $build, id: $id})-[:HAS_SUBTOPIC*0..]->(t:Topic)"
+
+SERVING = "MATCH (:Atlas {name: 'genatlas'})-[:SERVES]->(b:Build) RETURN b.id AS id"
+
+
 @dataclass(frozen=True, slots=True)
 class _Surroundings:
     """A topic with the ends of its edges. `places` are those of its concept, the canonical one first, itself included.
@@ -106,9 +111,7 @@ class Neo4jStore:
         return self._topics(self._about(topic_id).ancestors)
 
     def subtree(self, topic_id: str) -> Sequence[Topic]:
-        found = self._select(
-            "MATCH (top:Topic {build: $build, id: $id}) MATCH (top)-[:HAS_SUBTOPIC*0..]->(t:Topic)", id=topic_id
-        )
+        found = self._select(SUBTREE, id=topic_id)
         return found or (self.topic(topic_id),)  # which says what is wrong with the id
 
     def prerequisites(self, topic_id: str) -> Sequence[Prerequisite]:
@@ -254,7 +257,7 @@ def serving_build(connection: Neo4jConnection) -> str:
     """The id of the build that serves. Raises StoreUnavailable where none was loaded, or by another version."""
     version = schema_version(connection)
     refuse_newer(connection, version)
-    rows = connection.read("MATCH (:Atlas {name: 'genatlas'})-[:SERVES]->(b:Build) RETURN b.id AS id")
+    rows = connection.read(SERVING)
     if not rows or version < VERSION:
         raise StoreUnavailable(
             f"No atlas for this version is on {connection.url}. Load the one that you built: genatlas neo4j load"

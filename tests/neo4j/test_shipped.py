@@ -8,12 +8,15 @@ from statistics import mean
 import pytest
 
 from graph.neo4j import Neo4jConnection, load
+from graph.neo4j.store import SERVING, SUBTREE, SURROUNDINGS
 from search import Filters
+from search.neo4j_index import ADMITTED_BY_MEANING, ADMITTED_BY_WORDS, BY_MEANING, BY_WORDS, PASSAGES
 from service import Service, Settings, neo4j_server, open_service
 from service.on_neo4j import contents_of
 from service.snapshot import open_current
 from tests.conftest import ROOT, run_genatlas
 from tests.neo4j.conftest import quiet, wipe
+from tests.neo4j.plans import SCANS, operators
 
 pytestmark = pytest.mark.xdist_group("neo4j")
 
@@ -116,3 +119,26 @@ def test_the_command_line_works_on_the_server(there: Service, built_home: Path, 
     assert refused.returncode == 1
     assert "GENATLAS_NEO4J_PASSWORD" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+ON_TOPIC = {"build": "", "id": "bert", "ids": ["bert", "gpt"], "demo": "lora", "number": 5, "passages": 80}
+SEARCHED = {
+    "vectors": "v", "words_index": "w", "vector": [0.0] * 384, "words": "x", "by_words": 120, "topics": 45,
+    "section": None, "level": None, "starred": None, "subtree": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        pytest.param(SURROUNDINGS, id="surroundings"),
+        pytest.param(f"{SUBTREE} RETURN t", id="subtree"),
+        pytest.param(SERVING, id="what serves"),
+        pytest.param(PASSAGES, id="passages of topics"),
+        pytest.param(f"CALL () {{ {BY_MEANING} UNION {BY_WORDS} }} RETURN t.id", id="search"),
+        pytest.param(f"CALL () {{ {ADMITTED_BY_MEANING} UNION {ADMITTED_BY_WORDS} }} RETURN t.id", id="filtered"),
+    ],
+)
+def test_no_hot_query_scans_or_joins_all_with_all(there: Service, server_home: Path, query: str) -> None:
+    found = operators(server_home, query, ON_TOPIC | SEARCHED | {"build": there.opened.id})
+    assert not SCANS & {*found}, found
