@@ -281,7 +281,8 @@ def _wait_until_it_answers(home: Path, process: psutil.Process, port: int) -> No
             return
         time.sleep(0.1)
     log = folder_of(home) / "logs" / "console.log"
-    said = log.read_text(errors="replace").strip().splitlines()[-5:]
+    lines = log.read_text(errors="replace").strip().splitlines()
+    said = [line for line in lines if not line.startswith("\t")][-5:]  # without the stack of Java
     how = f"took over {START_S} s" if _lives(process) else "ended"
     raise Neo4jServerError(f"Neo4j did not start: it {how}. The end of {log}:\n" + "\n".join(said))
 

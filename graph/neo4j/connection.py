@@ -1,7 +1,9 @@
 """A Neo4j server as this project speaks to it: managed transactions, and errors that say what to do."""
 
 import contextlib
+import logging
 import re
+import weakref
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, LiteralString, Self, cast
@@ -28,8 +30,10 @@ Row = Mapping[str, Any]
 OLDEST = (5, 23)
 """The first version whose Cypher has all that the queries use: vector indexes, COLLECT, scoped CALL."""
 
-CONNECT_S = 5.0
-"""Seconds within which a server has to take a connection."""
+CONNECT_S, RETRY_S = 5.0, 3.0
+"""Seconds within which a server has to take a connection, and for which a transaction is tried again."""
+
+logging.getLogger("neo4j").addHandler(logging.NullHandler())  # what it would print of its tries, our errors say
 
 
 class Conflict(StoreUnavailable):
@@ -52,12 +56,14 @@ class Neo4jConnection:
         self._database = database
         self._seconds = seconds
         try:
+            if not re.match(r"(bolt|neo4j)(\+s|\+ssc)?://[^/]", url):
+                raise ValueError("it begins otherwise")
             self._driver = neo4j.GraphDatabase.driver(  # pyright: ignore[reportUnknownMemberType] (options untyped)
                 url,
                 auth=(user, password),
                 connection_timeout=CONNECT_S,
                 connection_acquisition_timeout=CONNECT_S + seconds,
-                max_transaction_retry_time=CONNECT_S,
+                max_transaction_retry_time=RETRY_S,
                 keep_alive=True,
                 notifications_min_severity="OFF",
             )
@@ -66,6 +72,8 @@ class Neo4jConnection:
                 f'"{url}" is no address of a Neo4j server ({error}). '
                 "GENATLAS_NEO4J_URL takes bolt://HOST:7687, or neo4j+s://HOST for a cluster with TLS."
             ) from error
+
+        weakref.finalize(self, self._driver.close)  # for those who keep it as long as they live
 
     def __enter__(self) -> Self:
         return self

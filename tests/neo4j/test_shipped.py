@@ -86,7 +86,7 @@ def test_answers_are_the_same(here: Service, there: Service, question: str) -> N
 
 
 def test_paths_counts_and_exports_are_the_same(here: Service, there: Service) -> None:
-    for goal in ("gpt/architecture", "stable-diffusion", "deepseek"):
+    for goal in ("gpt-family", "stable-diffusion", "deepseek-models"):
         topic = here.find_topic(goal).topic.id
         assert there.path([topic]).steps == here.path([topic]).steps
     assert there.stats() == here.stats()
