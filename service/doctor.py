@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from service.facade import open_service
 from service.messages import user_message
 from service.model import verified_model
-from service.settings import Settings
+from service.settings import Settings, SettingsInvalid
 from service.snapshot import open_current
 
 
@@ -29,7 +29,7 @@ def _examine() -> Iterator[Finding]:
     yield Finding("Python", sys.version_info >= (3, 11), sys.version.split()[0])
     parts: list[tuple[str, Callable[[], str]]] = [
         ("settings", lambda: f"home {Settings.read().home}, corpus {Settings.read().corpus}"),
-        ("snapshot", _snapshot),
+        _atlas(),
         ("encoder", lambda: str(verified_model(Settings.read().home).name)),
         ("search", _search),
         ("demos", _demos),
@@ -39,6 +39,22 @@ def _examine() -> Iterator[Finding]:
             yield Finding(part, True, look())
         except Exception as error:  # any fault of a part is what a doctor is there to report
             yield Finding(part, False, user_message(error) or f"{type(error).__name__}: {error}")
+
+
+def _atlas() -> tuple[str, Callable[[], str]]:
+    """Where the atlas is read: a snapshot of the home, or a server. Settings that are wrong are told by their part."""
+    try:
+        on_server = Settings.read().store == "neo4j"
+    except SettingsInvalid:
+        on_server = False
+    return ("server", _server) if on_server else ("snapshot", _snapshot)
+
+
+def _server() -> str:
+    from service.on_neo4j import ServerAtlas
+
+    opened = ServerAtlas.open(Settings.read())
+    return f"{opened.id[:12]}, {opened.counts['topics']:,} topics"
 
 
 def _snapshot() -> str:

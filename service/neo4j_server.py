@@ -165,8 +165,11 @@ def stop(home: Path) -> bool:
 def _spawn(command: list[str], log: Path) -> psutil.Process:
     """Start a process that outlives this one, in a session of its own: Ctrl-C here is not meant for it."""
     write = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
-    actions += [(os.POSIX_SPAWN_OPEN, number, str(log), write, 0o600) for number in (1, 2)]
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), write, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
     return psutil.Process(os.posix_spawn(command[0], command, os.environ, file_actions=actions, setsid=True))
 
 

@@ -5,16 +5,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from graph import Atlas, AtlasError
+from graph import Atlas, AtlasError, StoreUnavailable
 from graph.neo4j import Contents, LoadReport, Neo4jConnection, Neo4jStore, PassageRow, load, serving_build
-from search import Example, Examples, Searcher
+from search import Example, Examples, ModelUnavailable, Searcher
 from search.neo4j_index import Neo4jIndex, ServerVocabulary, vocabulary_of
 from search.words import spellings_of
 from service import neo4j_server
 from service.contents import EXAMPLES, read_atlas, read_examples, read_passages
+from service.model import MODEL, prepare_model, verified_model
 from service.opened import query_encoder
 from service.settings import Settings
-from service.snapshot import Snapshot, open_current
+from service.snapshot import Snapshot, build_lock, open_current
 
 if TYPE_CHECKING:
     from graph.progress import Progress
@@ -51,6 +52,22 @@ class ServerAtlas:
         return self.store.atlas()
 
     def searcher(self) -> Searcher:
+        """A search over it; where this home has no encoder yet, one is made first (15 s, once).
+
+        Raises StoreUnavailable where the passages were encoded by another version, ModelUnavailable.
+        """
+        made_with = self.store.facts()["model"]
+        if made_with != MODEL:
+            raise StoreUnavailable(
+                f"The atlas on the server was encoded by {made_with}, and this GenAtlas encodes by {MODEL}. "
+                "Load it by this version: genatlas build, genatlas neo4j load"
+            )
+        home = self._settings.home
+        try:
+            verified_model(home)
+        except ModelUnavailable:
+            with build_lock(home):
+                prepare_model(home)
         data = self.store.data()
         index = Neo4jIndex(self._connection, self.id, ServerVocabulary.decode(data["vocabulary"]))
         examples = (_decode_examples(data[name]) for name in ("boundary", "comparisons"))

@@ -23,5 +23,5 @@ def operators(home: Path, query: str, parameters: dict[str, Any]) -> list[str]:
     while ahead:
         step = ahead.pop()
         found.append(str(step["operatorType"]).partition("@")[0])
-        ahead.extend(step["children"])
+        ahead.extend(step.get("children", ()))
     return found

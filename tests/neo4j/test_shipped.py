@@ -104,18 +104,37 @@ def test_the_analysis_is_there_for_cypher(there: Service, connection: Neo4jConne
     assert 5 < rows[0]["groups"] < 200
 
 
-def test_the_command_line_works_on_the_server(there: Service, built_home: Path, server_home: Path) -> None:
-    environment = {
+@pytest.fixture
+def on_server(there: Service, server_home: Path) -> dict[str, str]:
+    """The environment of a command that reads the server."""
+    assert there.opened.id
+    return {
         "GENATLAS_STORE": "neo4j",
         "GENATLAS_NEO4J_URL": neo4j_server.status(server_home).url,
         "GENATLAS_NEO4J_PASSWORD": neo4j_server.password_of(server_home),
     }
-    assert there.opened.id
-    again = run_genatlas("neo4j", "load", home=built_home, environment=environment)
+
+
+def test_a_build_that_serves_is_not_loaded_again(built_home: Path, on_server: dict[str, str]) -> None:
+    again = run_genatlas("neo4j", "load", home=built_home, environment=on_server)
     assert "serves already" in again.stderr
-    found = run_genatlas("search", "mode collapse", "--json", home=built_home, environment=environment)
-    assert "mode-collapse" in found.stdout
-    refused = run_genatlas("search", "x", home=built_home, environment=environment | {"GENATLAS_NEO4J_PASSWORD": "no"})
+
+
+def test_a_replica_needs_nothing_but_the_server(tmp_path: Path, on_server: dict[str, str]) -> None:
+    home = tmp_path / "empty"
+    home.mkdir()
+    found = run_genatlas("search", "mode collapse", "--json", home=home, environment=on_server)
+    document = json.loads(found.stdout)
+    assert document["hits"][0]["topic"].endswith("/mode-collapse")
+    assert not document["meaning_off"]
+    examined = json.loads(run_genatlas("doctor", "--json", home=home, environment=on_server).stdout)
+    assert {each["part"]: each["ok"] for each in examined} == dict.fromkeys(
+        ("Python", "settings", "server", "encoder", "search", "demos"), True
+    )
+
+
+def test_a_wrong_password_is_one_message(built_home: Path, on_server: dict[str, str]) -> None:
+    refused = run_genatlas("search", "x", home=built_home, environment=on_server | {"GENATLAS_NEO4J_PASSWORD": "no"})
     assert refused.returncode == 1
     assert "GENATLAS_NEO4J_PASSWORD" in refused.stderr
     assert "Traceback" not in refused.stderr
