@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
     app.command("stats")(stats)
     app.command("doctor")(doctor)
     app.command("ui")(start_ui)
+    app.command("serve")(serve)
 
 
 CorpusFolder = Annotated[
@@ -163,3 +164,16 @@ def start_ui(
     except KeyboardInterrupt:
         process.terminate()
         process.wait()
+
+
+def serve(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
+    address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    public: Annotated[
+        bool, typer.Option("--public", help="Answer anybody, where the address can be reached by others.")
+    ] = False,
+) -> None:
+    """Answer over HTTP, reading only, under /v1; its description is at /docs and /openapi.json. Ends with Ctrl-C."""
+    from api.server import serve as serve_http
+
+    serve_http(Settings.read(), address, port, public, say=note)

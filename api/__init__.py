@@ -1,0 +1,1 @@
+"""The HTTP interface: what the command line answers, under /v1 (docs/http.md)."""
