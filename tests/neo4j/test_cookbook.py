@@ -87,10 +87,12 @@ def test_prerequisites_are_the_effective_ones(connection: Neo4jConnection, store
     )
 
 
-@pytest.mark.parametrize("topic", ["stable-diffusion", f"{ATTENTION}/self-attention", "deepseek-models/deepseek-v3"])
+@pytest.mark.parametrize(
+    "topic", ["bert/pre-training-tasks", f"{ATTENTION}/self-attention", "deepseek-models/deepseek-v3"]
+)
 def test_all_the_way_down_is_the_closure(connection: Neo4jConnection, store: NetworkXStore, topic: str) -> None:
     question = "What must I know before it all the way down, and why?"
-    found = rows_of(connection, question, "stable-diffusion", topic)
+    found = rows_of(connection, question, f"{ATTENTION}/self-attention", topic)
     edges = transitive_prerequisites(store, topic)
     assert edges
     assert sorted(row["before"] for row in found) == sorted({edge.before for edge in edges})
@@ -106,11 +108,13 @@ def test_what_a_topic_unlocks_are_its_dependents(connection: Neo4jConnection, st
     }
 
 
-def test_one_begins_where_nothing_is_needed(connection: Neo4jConnection, store: NetworkXStore) -> None:
+def test_one_begins_where_nothing_of_the_section_is_needed(connection: Neo4jConnection, store: NetworkXStore) -> None:
     found = rows_of(connection, "Where can I begin in this section?", "LIMIT 20")
-    section = store.subtree("transformer-architecture")
+    section = "transformer-architecture"
     assert {row["topic"] for row in found} == {
-        topic.id for topic in section if not store.effective_prerequisites(topic.id)
+        topic.id
+        for topic in store.subtree(section)
+        if all(store.topic(edge.before).section != section for edge in store.effective_prerequisites(topic.id))
     }
 
 
@@ -133,7 +137,6 @@ def test_hours_are_the_minutes_of_all_topics(connection: Neo4jConnection, store:
     minutes: Counter[str] = Counter()
     for topic in store.topics():
         minutes[topic.section] += topic.minutes or 0
-    assert [row["section"] for row in found] == list(minutes)
     assert {row["section"]: row["hours"] for row in found} == pytest.approx(
         {section: total / 60 for section, total in minutes.items()}, abs=0.051
     )
