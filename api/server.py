@@ -13,6 +13,9 @@ from service import Settings, open_service
 AT_ONCE, BACKLOG = 256, 512
 """Requests that are answered at a time, those beyond being told 503; connections that may wait to be taken."""
 
+KEPT_S = 65
+"""Seconds that a connection may be idle: more than proxies keep theirs, so that none sends into a closed one."""
+
 GRACE_S = 30
 """Seconds that requests under way have to finish when the process is asked to end."""
 
@@ -41,6 +44,7 @@ def serve(settings: Settings, address: str, port: int, public: bool, say: Callab
         log_level="warning",
         limit_concurrency=AT_ONCE,
         timeout_graceful_shutdown=GRACE_S,
+        timeout_keep_alive=KEPT_S,
         server_header=False,
     )
     uvicorn.Server(config).run(sockets=[listener])

@@ -241,6 +241,7 @@ def _fetch_jars(folder: Path, say: Callable[[str], None]) -> None:
 
 def _free_port(port: int) -> int:
     with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that ended a moment ago do not count
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
