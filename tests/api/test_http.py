@@ -154,7 +154,8 @@ def test_other_addresses_are_refused_unless_said_so(built_home: Path) -> None:
 def test_generated_requests_meet_no_fault_and_no_answer_outside_the_schema(address: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [str(Path(sys.executable).parent / "schemathesis"), "run", f"{address}/openapi.json",
-         "--max-examples", "25", "--suppress-health-check", "all", "--seed", "7", "--phases", "examples,coverage,fuzzing",
+         "--max-examples", "25", "--suppress-health-check", "all", "--seed", "7",
+         "--phases", "examples,coverage,fuzzing",
          "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"],
         capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "NO_COLOR": "1"}, check=False, timeout=900,
     )  # fmt: skip
