@@ -7,6 +7,7 @@ with a vector of 384 numbers. Times are medians of 200 questions, one thread, wa
 the reader, beside a bare `RETURN 1` in the same run.
 """
 
+import hashlib
 import os
 import sys
 import tempfile
@@ -78,6 +79,11 @@ def asked_of(store: GraphStore, ids: Sequence[str]) -> dict[str, float]:
     }
 
 
+def _build(size: int, what: str) -> str:
+    """A build's id: a hash, as a snapshot's is."""
+    return hashlib.sha256(f"{size} {what}".encode()).hexdigest()
+
+
 def measure(size: int, home: Path) -> dict[str, str]:
     """One row of the table."""
     rng = np.random.default_rng(0)
@@ -96,9 +102,9 @@ def measure(size: int, home: Path) -> dict[str, str]:
     url, password = neo4j_server.status(home).url, neo4j_server.password_of(home)
     with Neo4jConnection(url, neo4j_server.USER, password, seconds=600) as connection:
         began = time.perf_counter()
-        load(connection, Contents(f"{size:031x}0", atlas), no_progress)
+        load(connection, Contents(_build(size, "bare"), atlas), no_progress)
         row["Neo4j: loaded"] = f"{size / (time.perf_counter() - began):,.0f} topics/s"
-        contents, index_of = with_vectors(atlas, f"{size:031x}1", vectors_of(size, rng))
+        contents, index_of = with_vectors(atlas, _build(size, "vectors"), vectors_of(size, rng))
         began = time.perf_counter()
         load(connection, contents, no_progress)
         row["Neo4j: loaded with vectors"] = f"{size / (time.perf_counter() - began):,.0f} topics/s"
