@@ -9,7 +9,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from graph import Topic
-from service import Service
+from service import LiveService, Service, Settings
 from tests.ui.conftest import Open, button, links, pictures, words
 from ui import session
 from ui.widgets.plain import plain
@@ -71,18 +71,18 @@ def test_a_visitors_first_page_shows_an_outline_while_the_atlas_opens(
     open_page: Open, monkeypatch: pytest.MonkeyPatch, page: str
 ) -> None:
     happened: list[str] = []
-    skeleton, opening = st.skeleton, session.open_service
+    skeleton, opening = st.skeleton, session.LiveService
 
     def draw_outline(height: int) -> object:
         happened.append("outline")
         return skeleton(height=height)
 
-    def open_noticed() -> Service:
+    def open_noticed(settings: Settings) -> LiveService:
         happened.append("open")
-        return opening()
+        return opening(settings)
 
     monkeypatch.setattr(st, "skeleton", draw_outline)
-    monkeypatch.setattr(session, "open_service", open_noticed)
+    monkeypatch.setattr(session, "LiveService", open_noticed)
     at = open_page(page)
     no_fault(at)
     assert happened == ["outline", "open"]
