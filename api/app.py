@@ -49,7 +49,10 @@ def create_app(settings: Settings) -> FastAPI:
         elif tag is not None and tag in _offered(request):
             response = Response(status_code=304)
         else:
-            response = await answer(request)
+            try:
+                response = await answer(request)
+            except Exception as error:  # told here: the framework's own handler would close the connection
+                response = problems.fault(request, error)
         if tag is not None and response.status_code in (200, 304):
             response.headers["ETag"] = tag
             response.headers["Cache-Control"] = "no-cache"  # may be kept, and is asked about before it is used

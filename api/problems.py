@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problems: what went wrong, where, what to do, under one content type."""
 
+import logging
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -11,6 +12,7 @@ from starlette.exceptions import HTTPException
 from graph import AtlasError, ComparisonNotFound, StoreUnavailable, TopicNotFound
 from service import NothingCompared, user_message
 
+LOG = logging.getLogger("genatlas.api")
 MEDIA_TYPE = "application/problem+json"
 NOT_FOUND = (TopicNotFound, ComparisonNotFound, NothingCompared)
 
@@ -58,14 +60,16 @@ def register(app: FastAPI) -> None:
         response.headers.update(error.headers or {})
         return response
 
-    @app.exception_handler(Exception)
-    def failed(request: Request, error: Exception) -> JSONResponse:
-        message = user_message(error)
-        if message is not None:  # an error of the demo library
-            return problem(request, 404 if type(error).__name__ == "DemoNotFound" else 400, message)
-        return problem(request, 500, "A fault of the service, which its log has in full.")
+    _ = told, invalid, refused  # the app holds them
 
-    _ = told, invalid, refused, failed  # the app holds them
+
+def fault(request: Request, error: Exception) -> JSONResponse:
+    """An error that no handler knows as a problem: the demo library's in words, a bug of ours as such, and logged."""
+    message = user_message(error)
+    if message is not None:
+        return problem(request, 404 if type(error).__name__ == "DemoNotFound" else 400, message)
+    LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return problem(request, 500, "A fault of the service, which its log has in full.")
 
 
 def _status_of(error: AtlasError) -> int:
