@@ -2,37 +2,30 @@
 
 import hashlib
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
 from fastapi.middleware.gzip import GZipMiddleware
 
 from api import problems, routes
-from service import LiveService, Settings
+from service import LiveService
 
 LONGEST_BODY = 1_000_000
 SMALLEST_TO_PACK = 1_000
 """Bytes from which an answer is compressed."""
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application over the atlas that serves. Opening raises what `open_service` raises."""
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        app.state.live = LiveService(settings)
-        yield
-
+def create_app(live: LiveService) -> FastAPI:
+    """The application over the atlas that serves."""
     app = FastAPI(
         title="GenAtlas",
         version=version("genatlas"),
         summary="A knowledge graph, search and study paths over 2,063 topics of generative AI.",
-        lifespan=lifespan,
         docs_url="/docs",
         redoc_url=None,
     )
+    app.state.live = live
     app.add_middleware(GZipMiddleware, minimum_size=SMALLEST_TO_PACK)
     problems.register(app)
     app.include_router(routes.router)

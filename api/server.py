@@ -8,7 +8,7 @@ import uvicorn
 
 from api.app import create_app
 from graph import AtlasError
-from service import Settings, open_service
+from service import LiveService, Settings
 
 AT_ONCE, BACKLOG = 256, 512
 """Requests that are answered at a time, those beyond being told 503; connections that may wait to be taken."""
@@ -35,12 +35,12 @@ def serve(settings: Settings, address: str, port: int, public: bool, say: Callab
             f"Others can reach {address}, and the service asks nobody who they are. Say so: --public, best behind a "
             "proxy that checks; or leave --address at 127.0.0.1."
         )
-    open_service(settings)  # a missing or damaged atlas is told here, in one line
+    live = LiveService(settings)  # a missing or damaged atlas is told here, in one line
     listener = _listen(address, port)
     host = f"[{address}]" if ":" in address else address
     say(f"GenAtlas: http://{host}:{listener.getsockname()[1]}/docs")
     config = uvicorn.Config(
-        create_app(settings),
+        create_app(live),
         log_level="warning",
         limit_concurrency=AT_ONCE,
         timeout_graceful_shutdown=GRACE_S,

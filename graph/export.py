@@ -26,7 +26,7 @@ def to_json(atlas: Atlas) -> bytes:
     document = {
         "title": atlas.title,
         "topics": [_topic_json(topic) for topic in atlas.topics],
-        "hierarchy": [{"parent": p, "child": c, "order": n} for p, c, n in _hierarchy(atlas)],
+        "hierarchy": [{"parent": p, "child": c, "order": n} for p, c, n in hierarchy(atlas)],
         "prerequisites": [msgspec.to_builtins(edge) for edge in atlas.prerequisites],
         "comparisons": [msgspec.to_builtins(comparison) for comparison in atlas.comparisons],
         "concepts": [list(group.topics) for group in atlas.concepts],
@@ -47,8 +47,8 @@ def _topic_json(topic: Topic) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name != "demo"}
 
 
-def _hierarchy(atlas: Atlas) -> Iterable[tuple[str, str, int]]:
-    """(parent, child, order among its siblings from 0), in outline order."""
+def hierarchy(atlas: Atlas) -> Iterable[tuple[str, str, int]]:
+    """Yield (parent, child, order among its siblings from 0) for every topic below another, in outline order."""
     count: dict[str, int] = {}
     for topic in atlas.topics:
         if topic.parent is not None:
@@ -89,7 +89,7 @@ def to_graphml(atlas: Atlas) -> bytes:
         net.graph[f"{part}_json"] = msgspec.json.encode(getattr(atlas, part)).decode()
     for topic in atlas.topics:
         net.add_node(topic.id, **_flat(msgspec.to_builtins(topic)))
-    for parent, child, order in _hierarchy(atlas):
+    for parent, child, order in hierarchy(atlas):
         net.add_edge(parent, child, kind="HAS_SUBTOPIC", order=order)
     for order, edge in enumerate(atlas.prerequisites):
         fields: dict[str, Any] = msgspec.to_builtins(edge)

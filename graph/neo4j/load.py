@@ -7,7 +7,6 @@ its step. Readers follow (:Atlas)-[:SERVES]->(:Build), which moves when everythi
 import contextlib
 import re
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -18,9 +17,11 @@ import msgspec
 
 from graph.analysis import Analysis
 from graph.errors import AtlasError
+from graph.export import hierarchy
 from graph.model import Atlas
 from graph.neo4j.connection import Conflict, Neo4jConnection
 from graph.neo4j.schema import migrate
+from graph.neo4j.store import SERVING
 from graph.progress import Progress
 
 BATCH = 1_000
@@ -105,7 +106,7 @@ def load(connection: Neo4jConnection, contents: Contents, progress: Progress) ->
     connection.check()
     migrate(connection)
     build = contents.build
-    serving = connection.read("MATCH (:Atlas {name: 'genatlas'})-[:SERVES]->(b:Build) RETURN b.id AS id")
+    serving = connection.read(SERVING)
     if serving and serving[0]["id"] == build:
         return LoadReport(build, False, 0, 0, time.monotonic() - started)
     _begin(connection, contents)
@@ -250,7 +251,7 @@ def _phases(contents: Contents) -> list[_Phase]:
         phase(
             "subtopics",
             _edges("Topic {build: $build, id: row.parent}", "HAS_SUBTOPIC", "Topic {build: $build, id: row.child}"),
-            _hierarchy(atlas),
+            [{"parent": above, "child": below, "edge": {"order": order}} for above, below, order in hierarchy(atlas)],
         ),
         phase(
             "prerequisites",
@@ -332,16 +333,6 @@ def _topics(atlas: Atlas) -> Rows:
 
 def _in_order(values: Sequence[object]) -> Rows:
     return [msgspec.to_builtins(value) | {"order": order} for order, value in enumerate(values)]
-
-
-def _hierarchy(atlas: Atlas) -> Rows:
-    count: Counter[str] = Counter()
-    rows: list[dict[str, Any]] = []
-    for topic in atlas.topics:
-        if topic.parent is not None:
-            rows.append({"parent": topic.parent, "child": topic.id, "edge": {"order": count[topic.parent]}})
-            count[topic.parent] += 1
-    return rows
 
 
 def _prerequisites(atlas: Atlas) -> Rows:
