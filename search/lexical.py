@@ -31,6 +31,21 @@ FILES = {
 }
 
 
+def rarity_of(passages: int, size: int) -> float:
+    """The inverse document frequency, as BM25 has it, of a word that so many of `size` passages have."""
+    return math.log(1 + (size - passages + 0.5) / (passages + 0.5))
+
+
+def spellings_by_word(rows: Iterable[Sequence[tuple[str, str]]]) -> dict[str, list[str]]:
+    """Each word of some passages, in order, with its spellings, commonest first; rows are those of `spellings_of`."""
+    spellings: dict[str, Counter[str]] = {}
+    for word, spelling in itertools.chain.from_iterable(rows):
+        spellings.setdefault(word, Counter())[spelling] += 1
+    return {
+        word: sorted(seen, key=lambda each, seen=seen: (-seen[each], each)) for word, seen in sorted(spellings.items())
+    }
+
+
 class LexicalIndex:
     """The BM25 score of each word in each passage that has it: one column of (passage, score) a word."""
 
@@ -58,13 +73,7 @@ class LexicalIndex:
         import bm25s
 
         rows = [spellings_of(text) for text in texts]
-        spellings: dict[str, Counter[str]] = {}
-        for word, spelling in itertools.chain.from_iterable(rows):
-            spellings.setdefault(word, Counter())[spelling] += 1
-        words = {
-            word: sorted(seen, key=lambda each, seen=seen: (-seen[each], each))
-            for word, seen in sorted(spellings.items())
-        }
+        words = spellings_by_word(rows)
         if not words:
             return cls({}, np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32), len(rows))
         number = {word: column for column, word in enumerate(words)}
@@ -119,7 +128,7 @@ class LexicalIndex:
         return self._rarity_of(1)
 
     def _rarity_of(self, passages: int) -> float:
-        return math.log(1 + (self._size - passages + 0.5) / (passages + 0.5))
+        return rarity_of(passages, self._size)
 
     def holding(self, word: str, passages: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which of these passages (n,) have the word."""

@@ -5,7 +5,6 @@ The server gives what is near: passages by cosine and by BM25 (its full-text ind
 that both rank alike wherever both find a topic.
 """
 
-import math
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -19,7 +18,7 @@ from graph.neo4j import Neo4jConnection, vector_index, words_index
 from graph.neo4j.recent import Recent
 from search.filters import Filters
 from search.index import Found, Match
-from search.lexical import K1, B
+from search.lexical import K1, B, rarity_of, spellings_by_word
 from search.passages import LABELS, NAMES, Passage, PassageField
 from search.scoring import Meaning, Strength, meaning_of
 
@@ -95,7 +94,7 @@ class ServerVocabulary(msgspec.Struct, frozen=True):
         return self._rarity_of(1)
 
     def _rarity_of(self, passages: int) -> float:
-        return math.log(1 + (self.size - passages + 0.5) / (passages + 0.5))
+        return rarity_of(passages, self.size)
 
     def encode(self) -> bytes:
         """The vocabulary as bytes to keep with the build."""
@@ -109,16 +108,8 @@ class ServerVocabulary(msgspec.Struct, frozen=True):
 
 def vocabulary_of(rows: Sequence[Sequence[tuple[str, str]]]) -> ServerVocabulary:
     """The vocabulary of passages, each as its words with their spellings (`search.words.spellings_of`)."""
-    passages: Counter[str] = Counter()
-    spellings: dict[str, Counter[str]] = {}
-    for row in rows:
-        passages.update({word for word, _ in row})
-        for word, spelling in row:
-            spellings.setdefault(word, Counter())[spelling] += 1
-    words = {
-        word: (passages[word], sorted(seen, key=lambda each, seen=seen: (-seen[each], each)))
-        for word, seen in sorted(spellings.items())
-    }
+    passages = Counter(word for row in rows for word in {word for word, _ in row})
+    words = {word: (passages[word], spellings) for word, spellings in spellings_by_word(rows).items()}
     return ServerVocabulary(len(rows), sum(map(len, rows)) / max(1, len(rows)), words)
 
 
@@ -251,11 +242,7 @@ class Neo4jIndex:
         wanted = list(topic_ids)
         found, missing = self._kept.split(wanted)
         if missing:
-            rows = self._connection.read(
-                PASSAGES,
-                build=self._build,
-                ids=missing,
-            )
+            rows = self._connection.read(PASSAGES, build=self._build, ids=missing)
             read = {str(row["id"]): _topic_passages(row["id"], row["position"], row["passages"]) for row in rows}
             self._kept.keep(read)
             found |= read
