@@ -1,78 +1,82 @@
-"""The application: one service for all requests, the routes, and what every answer has in common."""
+"""The application: one service for all requests, the routes, and the gate before them."""
 
-import hashlib
-import uuid
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import FastAPI, Request, Response
-from fastapi.middleware.gzip import GZipMiddleware
+from anyio import to_thread
+from brotli_asgi import BrotliMiddleware
+from fastapi import Depends, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.security import HTTPBearer
+from mcp.server.transport_security import TransportSecuritySettings
 
-from api import problems, routes
-from service import LiveService
+from api import learner, operation, problems, routes, runs
+from api.access import Access
+from api.gate import Gate
+from api.mcp_server import create_server
+from api.metrics import Metrics
+from service import LiveService, Settings
+from service.runs import Run, RunQueue
 
-LONGEST_BODY = 1_000_000
 SMALLEST_TO_PACK = 1_000
 """Bytes from which an answer is compressed."""
+THREADS = 8 * (os.cpu_count() or 1)
+"""Answers that are computed at a time: more would only wait for each other, and for a store on a server some wait."""
+RUNS_GRACE_S = 25
+"""Seconds that demo runs under way have to finish when the process is asked to end."""
 
 
-def create_app(live: LiveService) -> FastAPI:
-    """The application over the atlas that serves."""
+def create_app(live: LiveService, settings: Settings, public: bool = False) -> FastAPI:
+    """The application over the atlas that serves. `public` lets any address read without a key."""
+    metrics = Metrics()
+
+    def ended(run: Run) -> None:
+        metrics.run_ended(run.state)
+
+    @asynccontextmanager
+    async def running(app: FastAPI) -> AsyncGenerator[None]:
+        to_thread.current_default_thread_limiter().total_tokens = THREADS
+        await to_thread.run_sync(lambda: live.current().search("warm up"))  # so that no learner waits for the loading
+        app.state.runs = RunQueue(live.current, ended)
+        try:
+            async with mcp.session_manager.run():
+                yield
+        finally:
+            await to_thread.run_sync(app.state.runs.close, RUNS_GRACE_S)
+
     app = FastAPI(
         title="GenAtlas",
         version=version("genatlas"),
-        summary="A knowledge graph, search and study paths over 2,063 topics of generative AI.",
+        summary="A knowledge graph, search, study paths and demos over 2,063 topics of generative AI.",
         docs_url="/docs",
         redoc_url=None,
+        lifespan=running,
+        dependencies=[Depends(HTTPBearer(auto_error=False, description="A key: genatlas key create"))],
     )
     app.state.live = live
-    app.add_middleware(GZipMiddleware, minimum_size=SMALLEST_TO_PACK)
+    app.state.settings = settings
+    app.state.metrics = metrics
     problems.register(app)
-    app.include_router(routes.router)
-    app.include_router(routes.health)
+    for part in (routes, runs, learner, operation):
+        app.include_router(part.router)
+    mcp = create_server(live, lambda: app.state.runs)
+    # The gate asks everybody else for a key, so that a page in a browser here, by whatever name, gets to read at most.
+    trusted = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    app.router.routes.extend(mcp.streamable_http_app(stateless_http=True, transport_security=trusted).routes)
+    app.add_middleware(BrotliMiddleware, minimum_size=SMALLEST_TO_PACK, excluded_handlers=["/events$", "^/mcp"])
+    app.add_middleware(Gate, live=live, access=Access(settings, public), metrics=metrics)
+    if settings.cors_origins:  # outermost: its headers differ by site, and the gate keeps answers for everybody
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["authorization", "content-type", "if-none-match", "x-request-id"],
+            expose_headers=["etag", "x-request-id", "retry-after", "location"],
+        )
+    if settings.traces_url:
+        from api.traces import trace
 
-    @app.middleware("http")
-    async def common(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-        """A request id on every answer; an entity tag on those of the atlas, and 304 to who has it already."""
-        identity = request.headers.get("x-request-id", "")
-        identity = identity if identity.isascii() and 0 < len(identity) <= 64 else uuid.uuid4().hex
-        tag = _tag(request)
-        if _is_too_long(request):
-            response = problems.problem(request, 413, f"A body has at most {LONGEST_BODY:,} bytes, and says how many.")
-        elif tag is not None and tag in _offered(request):
-            response = Response(status_code=304)
-        else:
-            try:
-                response = await answer(request)
-            except Exception as error:  # told here: the framework's own handler would close the connection
-                response = problems.fault(request, error)
-        if tag is not None and response.status_code in (200, 304):
-            response.headers["ETag"] = tag
-            response.headers["Cache-Control"] = "no-cache"  # may be kept, and is asked about before it is used
-        response.headers["X-Request-ID"] = identity
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
-
-    _ = common  # the app holds it
+        trace(app, settings.traces_url)
     return app
-
-
-def _is_too_long(request: Request) -> bool:
-    """Whether a body is longer than is read, or does not say how long it is."""
-    if request.method in ("GET", "HEAD", "OPTIONS"):
-        return False
-    length = request.headers.get("content-length", "0" if "transfer-encoding" not in request.headers else "")
-    return not length.isdecimal() or int(length) > LONGEST_BODY
-
-
-def _tag(request: Request) -> str | None:
-    """The entity tag of a reading request: a build answers an address always alike."""
-    if request.method != "GET" or not request.url.path.startswith("/v1/"):
-        return None
-    build = request.app.state.live.current().opened.id
-    asked = f"{build} {request.url.path}?{request.url.query}"
-    return f'W/"{hashlib.sha256(asked.encode()).hexdigest()[:32]}"'
-
-
-def _offered(request: Request) -> list[str]:
-    return [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]

@@ -1,10 +1,12 @@
 """The shapes of what is answered, as OpenAPI shows them; `service.wire` makes the values."""
 
-from typing import Any, Literal
+from datetime import date
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 ELBO = "variational-autoencoders/training-objectives/elbo"
+LAST_DAY = date(2199, 12, 31)
 Level = Literal["beginner", "intermediate", "advanced"]
 
 
@@ -216,13 +218,34 @@ class Answer(BaseModel, extra="allow"):
 
 
 class PathGoals(BaseModel, extra="forbid"):
-    """What to plan for."""
+    """What to plan for, and the time that there is."""
 
     goals: list[str] = Field(
         min_length=1, max_length=20, description="Topics: ids, ends of ids, or words", examples=[[ELBO]]
     )
     known: list[str] = Field(default=[], max_length=3000, description="Ids of topics that are known already")
+    mine: bool = Field(default=False, description="Take out, too, what the learner knows whom the key is for")
     thorough: bool = Field(default=False, description="With helpful prerequisites and all subtopics of the goals")
+    minutes: int | None = Field(default=None, ge=5, le=960, description="Minutes a day, to lay the path out over days")
+    weekdays: list[Annotated[int, Field(ge=0, le=6)]] = Field(
+        default=list(range(7)), min_length=1, max_length=7, description="Days of study; 0 is Monday"
+    )
+    start: date = Field(default_factory=date.today, le=LAST_DAY, description="First day; today if left out")
+    until: date | None = Field(default=None, le=LAST_DAY, description="Last day; what does not fit is left out")
+    days: int | None = Field(default=None, ge=1, le=3660, description="Days of study, instead of until")
+    total: int | None = Field(default=None, ge=1, le=1_000_000, description="Minutes in all, instead of until")
+    reviews: bool = Field(default=True, description="Recall each topic after 1, 7, 16 and 35 days")
+
+    @model_validator(mode="after")
+    def one_end(self) -> Self:
+        """Refuse times that contradict each other."""
+        if sum(each is not None for each in (self.until, self.days, self.total)) > 1:
+            raise ValueError("give one of until, days and total")
+        if self.minutes is None and (self.until or self.days):
+            raise ValueError("say how many minutes a day: minutes")
+        if self.until is not None and self.until < self.start:
+            raise ValueError(f"until, {self.until}, lies before start, {self.start}")
+        return self
 
 
 class Path(BaseModel, extra="allow"):
@@ -257,8 +280,109 @@ class DemoPage(BaseModel):
     topics: list[dict[str, Any]]
 
 
+class RunWanted(BaseModel, extra="forbid"):
+    """A demo to run, with what differs from its defaults."""
+
+    demo: str = Field(max_length=100, examples=["gaussian-kl"])
+    params: dict[str, int | float | bool | str] = Field(default={}, max_length=50)
+    preset: str | None = Field(default=None, max_length=100, description="One of the demo's presets; params go over it")
+    fresh: bool = Field(default=False, description="Run although an equal run is kept")
+
+
+class Run(BaseModel):
+    """A demo run and where it stands."""
+
+    id: str
+    demo: str
+    params: dict[str, Any] = Field(description="Every parameter with its value")
+    state: Literal["queued", "running", "done", "failed", "cancelled"]
+    fraction: float = Field(description="How much of it is done, from 0 to 1")
+    message: str
+    live: dict[str, Any] = Field(description="The latest value of each live curve")
+    error: str | None = Field(description="Why it has no result, where it failed or was cancelled")
+    outcome: dict[str, Any] | None = Field(description="What it measured, once it is done (docs/formats.md)")
+
+
+class Marks(BaseModel, extra="forbid"):
+    """What some topics are to the learner."""
+
+    topics: list[str] = Field(min_length=1, max_length=500, description="Ids, ends of ids, or words", examples=[[ELBO]])
+    status: Literal["known", "learning", "planned"]
+
+
+class Topics(BaseModel, extra="forbid"):
+    """Some topics."""
+
+    topics: list[str] = Field(min_length=1, max_length=500, description="Ids, ends of ids, or words", examples=[[ELBO]])
+
+
+class Note(BaseModel, extra="forbid"):
+    """A note about a topic; an empty one takes it away."""
+
+    topic: str = Field(max_length=400, examples=[ELBO])
+    text: str = Field(max_length=20_000)
+
+
+class Rated(BaseModel, extra="forbid"):
+    """How well a topic was recalled."""
+
+    topic: str = Field(max_length=400, examples=[ELBO])
+    rating: Literal["again", "hard", "good", "easy"]
+
+
+class Learner(BaseModel, extra="allow"):
+    """A learner with marks, notes and memories."""
+
+    name: str
+    gone: list[str] = Field(description="Topics that the learner has something about and the atlas has no longer")
+
+
+class Due(BaseModel):
+    """What to review now, and how much comes due on each of the next days."""
+
+    due: int
+    by_day: list[int]
+    card: dict[str, Any] | None = Field(description="The next question with its answer; null where none is due")
+
+
+class Syllabus(BaseModel, extra="forbid"):
+    """A syllabus, one topic a line."""
+
+    text: str = Field(min_length=1, max_length=100_000, examples=["1. Autoencoders\n2. VAEs\n3. The ELBO"])
+    known: list[str] = Field(default=[], max_length=3000, description="Ids of topics that are known already")
+
+
+class ReadyWanted(BaseModel, extra="forbid"):
+    """What is known, and where to go."""
+
+    known: list[str] = Field(default=[], max_length=3000, description="Ids of topics that are known already")
+    goals: list[str] = Field(default=[], max_length=20, description="Topics: ids, ends of ids, or words")
+
+
+class ReadyTopic(TopicLine):
+    """A topic that can be started."""
+
+    opens: int = Field(description="Topics that could be started next")
+    supports: int = Field(description="Topics that rest on it in the end")
+
+
+class Unlocks(BaseModel):
+    """What a topic is good for."""
+
+    topic: str
+    direct: list[Edge]
+    supports: list[str] = Field(description="Ids of all topics that rest on it in the end")
+    by_section: dict[str, int]
+
+
+class Alive(BaseModel):
+    """That the process lives."""
+
+    status: Literal["ok"]
+
+
 class Health(BaseModel):
-    """Whether the process lives, and what it serves."""
+    """That the process can answer, and what it serves."""
 
     status: Literal["ok"]
     build: str

@@ -9,12 +9,30 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from api.access import Refused
 from graph import AtlasError, ComparisonNotFound, StoreUnavailable, TopicNotFound
 from service import NothingCompared, user_message
+from service.keys import KeysUnavailable
+from service.runs import RETRY_S, QueueFull, RunUnknown
+from study import ProfileExists, ProfileUnknown, ProgressUnavailable
 
 LOG = logging.getLogger("genatlas.api")
 MEDIA_TYPE = "application/problem+json"
-NOT_FOUND = (TopicNotFound, ComparisonNotFound, NothingCompared)
+STATUS: dict[type[AtlasError], int] = {
+    TopicNotFound: 404,
+    ComparisonNotFound: 404,
+    NothingCompared: 404,
+    ProfileUnknown: 404,
+    RunUnknown: 404,
+    ProfileExists: 409,
+    QueueFull: 429,
+    StoreUnavailable: 503,
+    ProgressUnavailable: 503,
+    KeysUnavailable: 503,
+}
+"""What is not listed is 400: refused, with the reason."""
+DEMO_STATUS = {"DemoNotFound": 404, "BadParams": 422}
+"""By name, since the demo library is loaded only where it is asked for something."""
 
 
 class Problem(BaseModel):
@@ -45,9 +63,8 @@ def register(app: FastAPI) -> None:
     """Have the app tell every error as a problem."""
 
     @app.exception_handler(AtlasError)
-    def told(request: Request, error: AtlasError) -> JSONResponse:
-        nearest = getattr(error, "nearest", ())
-        return problem(request, _status_of(error), str(error), tuple(nearest))
+    def refused_by_us(request: Request, error: AtlasError) -> JSONResponse:
+        return told(request, error)
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -60,19 +77,30 @@ def register(app: FastAPI) -> None:
         response.headers.update(error.headers or {})
         return response
 
-    _ = told, invalid, refused  # the app holds them
+    _ = refused_by_us, invalid, refused  # the app holds them
 
 
 def fault(request: Request, error: Exception) -> JSONResponse:
     """An error that no handler knows as a problem: the demo library's in words, a bug of ours as such, and logged."""
     message = user_message(error)
     if message is not None:
-        return problem(request, 404 if type(error).__name__ == "DemoNotFound" else 400, message)
+        nearest = tuple(getattr(error, "nearest", ()))
+        return problem(request, DEMO_STATUS.get(type(error).__name__, 400), message, nearest)
     LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return problem(request, 500, "A fault of the service, which its log has in full.")
 
 
+def told(request: Request, error: AtlasError) -> JSONResponse:
+    """An error of ours as a problem, with the headers that say how to go on."""
+    status = error.status if isinstance(error, Refused) else _status_of(error)
+    response = problem(request, status, str(error), tuple(getattr(error, "nearest", ())))
+    if status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    wait = error.wait_s if isinstance(error, Refused) else RETRY_S if isinstance(error, QueueFull) else None
+    if wait is not None:
+        response.headers["Retry-After"] = str(wait)
+    return response
+
+
 def _status_of(error: AtlasError) -> int:
-    if isinstance(error, NOT_FOUND):
-        return 404
-    return 503 if isinstance(error, StoreUnavailable) else 400
+    return next((status for kind, status in STATUS.items() if isinstance(error, kind)), 400)

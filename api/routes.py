@@ -1,29 +1,49 @@
-"""What is answered under /v1. Functions are synchronous: the service computes, and FastAPI gives each a thread."""
+"""What is asked of the atlas under /v1. Functions are synchronous: they compute, and FastAPI gives each a thread."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api import documents as doc
+from api.access import Asking, Refused, profile_of
 from api.problems import Problem
-from graph import EDGE_KINDS, EdgeKind, transitive_prerequisites
-from search import Filters
+from graph import EDGE_KINDS, AtlasError, EdgeKind, transitive_prerequisites
+from search import Answer, Filters, Sentence
 from service import Service, wire
 
 TOLD: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": what, "content": {"application/problem+json": {}}}
     for status, what in (
         (400, "Refused, with the reason"),
-        (404, "No such topic or demo; the nearest are named"),
+        (401, "It takes a key"),
+        (403, "The key does not open this"),
+        (404, "There is no such thing; the nearest are named"),
         (422, "A parameter is missing or wrong"),
+        (429, "Too much at a time; Retry-After says when to come again"),
         (503, "The store does not answer at present"),
     )
 }
 
-router = APIRouter(prefix="/v1", responses=TOLD)
-health = APIRouter()
+
+def _may_read(caller: Asking) -> None:
+    caller.needs("read")
+
+
+def _may_retell(
+    caller: Asking,
+    retell: Annotated[bool, Query(description="By the language model of the service; it takes a key")] = False,
+) -> bool:
+    if retell and caller.key is None:
+        raise Refused(401, "A language model answers only who brings a key, sent as Authorization: Bearer …")
+    return retell
+
+
+router = APIRouter(prefix="/v1", responses=TOLD, dependencies=[Depends(_may_read)])
 
 
 def _current(request: Request) -> Service:
@@ -34,6 +54,7 @@ Atlas = Annotated[Service, Depends(_current)]
 TopicId = Annotated[str, Query(max_length=400, description="A topic: its id, the end of its id, or words")]
 Count = Annotated[int, Query(ge=1, le=100, description="How many")]
 Text = Annotated[str, Query(min_length=1, max_length=1000)]
+After = Annotated[str | None, Query(max_length=400, description="The topic asked about before, for a follow-up")]
 
 
 @router.get("/topics", tags=["topics"])
@@ -116,16 +137,40 @@ def suggest(atlas: Atlas, typed: Text, k: Annotated[int, Query(ge=1, le=50)] = 8
     return msgspec.to_builtins(atlas.suggest(typed, k))
 
 
+def _answered(atlas: Atlas, question: Text, after: After = None) -> Answer:
+    return atlas.ask(question, None if after is None else atlas.find_topic(after).topic.id)
+
+
 @router.get("/ask", tags=["search"], response_model=doc.Answer)
-def ask(
-    atlas: Atlas,
-    question: Text,
-    after: Annotated[
-        str | None, Query(max_length=400, description="The topic asked about before, for a follow-up")
-    ] = None,
-) -> dict[str, Any]:
+def ask(atlas: Atlas, found: Annotated[Answer, Depends(_answered)]) -> dict[str, Any]:
     """Answer a question in the atlas's own sentences, each cited."""
-    return wire.answer(atlas, atlas.ask(question, None if after is None else atlas.find_topic(after).topic.id))
+    return wire.answer(atlas, found)
+
+
+@router.get("/ask/events", tags=["search"], response_class=EventSourceResponse)
+def ask_streamed(
+    atlas: Atlas, found: Annotated[Answer, Depends(_answered)], by_model: Annotated[bool, Depends(_may_retell)]
+) -> Iterable[ServerSentEvent]:
+    """Answer as server-sent events: `sentence` for each as it is ready, then `end` with the whole answer.
+
+    With `retell` the language model that the service is set up with tells it, each sentence held against its sources
+    before it is sent; `problem` says why it could not.
+    """
+    if not by_model:
+        for sentence in found.sentences:
+            yield ServerSentEvent(event="sentence", data=msgspec.to_builtins(sentence))
+        yield ServerSentEvent(event="end", data=wire.answer(atlas, found))
+        return
+    checked: SimpleQueue[Sentence | None] = SimpleQueue()
+    with ThreadPoolExecutor(1) as model:
+        told = model.submit(atlas.retell, found, checked.put)
+        told.add_done_callback(lambda _: checked.put(None))
+        while (sentence := checked.get()) is not None:
+            yield ServerSentEvent(event="sentence", data=msgspec.to_builtins(sentence))
+    try:
+        yield ServerSentEvent(event="end", data=wire.retelling(atlas, told.result()))
+    except AtlasError as error:
+        yield ServerSentEvent(event="problem", data={"detail": str(error)})
 
 
 @router.get("/compare", tags=["search"], response_model=doc.Comparison)
@@ -134,14 +179,64 @@ def compare(atlas: Atlas, one: TopicId, other: TopicId) -> dict[str, Any]:
     return wire.comparison(atlas, atlas.compare(atlas.find_topic(one).topic.id, atlas.find_topic(other).topic.id))
 
 
-@router.post("/paths", tags=["study"], response_model=doc.Path)
-def plan(atlas: Atlas, wanted: doc.PathGoals) -> dict[str, Any]:
-    """Plan what to learn for some goals, in an order that never breaks a prerequisite, each step with its reasons."""
-    from study import path_json
+PATH_TYPES = {
+    "json": "application/json",
+    "markdown": "text/markdown; charset=utf-8",
+    "html": "text/html; charset=utf-8",
+    "ics": "text/calendar; charset=utf-8",
+    "csv": "text/csv; charset=utf-8",
+    "mermaid": "text/vnd.mermaid; charset=utf-8",
+}
+PathFormat = Literal["json", "markdown", "html", "ics", "csv", "mermaid"]
+
+
+@router.post(
+    "/paths",
+    tags=["study"],
+    response_model=doc.Path,
+    responses={200: {"content": {kind.partition(";")[0]: {} for kind in PATH_TYPES.values()}}},
+)
+def plan(
+    atlas: Atlas,
+    caller: Asking,
+    wanted: doc.PathGoals,
+    form: Annotated[PathFormat, Query(alias="format", description="JSON, or a hand-out")] = "json",
+) -> Any:
+    """Plan what to learn for some goals, in an order that never breaks a prerequisite, each step with its reasons.
+
+    With minutes a day it is laid out over days; with a total what does not fit is left out by its worth for the goals.
+    """
+    from api.handouts import handout  # with all that plans and prints, which a search need not load
 
     goals = [atlas.find_topic(goal).topic.id for goal in wanted.goals]
     known = [atlas.store.topic(topic_id).id for topic_id in wanted.known]
-    return path_json(atlas.path(goals, known, wanted.thorough))
+    if wanted.mine:
+        known += atlas.learners.known(profile_of(caller))
+    made = handout(atlas, atlas.path(goals, known, wanted.thorough), wanted, form)
+    return made if isinstance(made, dict) else Response(made, media_type=PATH_TYPES[form])
+
+
+@router.post("/ready", tags=["study"], response_model=list[doc.ReadyTopic])
+def startable(atlas: Atlas, wanted: doc.ReadyWanted) -> list[dict[str, Any]]:
+    """What can be started now, what most others rest on first; with goals only what is on the way to them."""
+    known = [atlas.store.topic(topic_id).id for topic_id in wanted.known]
+    goals = [atlas.find_topic(goal).topic.id for goal in wanted.goals]
+    return [wire.ready(each) for each in atlas.ready(known, goals)[:200]]
+
+
+@router.get("/unlocks", tags=["study"], response_model=doc.Unlocks)
+def unlocks(atlas: Atlas, topic: TopicId) -> dict[str, Any]:
+    """What a topic is good for: what asks for it, with the reasons, and all that rests on it."""
+    return wire.unlocks(atlas.unlocks(atlas.find_topic(topic).topic.id))
+
+
+@router.post("/syllabus", tags=["study"])
+def syllabus(atlas: Atlas, wanted: doc.Syllabus) -> dict[str, Any]:
+    """What a syllabus covers, what it lacks, what it teaches too early, and a repaired order."""
+    from study import syllabus_json
+
+    known = [atlas.store.topic(topic_id).id for topic_id in wanted.known]
+    return syllabus_json(atlas.syllabus(wanted.text, known))
 
 
 @router.get("/demos", tags=["demos"], response_model=list[doc.DemoLine])
@@ -163,10 +258,3 @@ def demo(atlas: Atlas, demo: str) -> dict[str, Any]:
 def stats(atlas: Atlas) -> dict[str, Any]:
     """What the atlas holds, counted, section by section."""
     return atlas.stats()
-
-
-@health.get("/healthz", tags=["operation"])
-@health.get("/readyz", tags=["operation"], responses={503: TOLD[503]})
-def healthy(atlas: Atlas) -> doc.Health:
-    """Whether this process can answer, and which build it serves."""
-    return doc.Health(status="ok", build=atlas.opened.id, topics=atlas.opened.counts["topics"])

@@ -1,12 +1,13 @@
 """The process that answers: where it listens, whom it lets in, how it ends."""
 
-import ipaddress
 import socket
 from collections.abc import Callable
 
 import uvicorn
 
+from api.access import is_loopback
 from api.app import create_app
+from api.logs import log_as_json
 from graph import AtlasError
 from service import LiveService, Settings
 
@@ -27,34 +28,26 @@ class ListenRefused(AtlasError):
 def serve(settings: Settings, address: str, port: int, public: bool, say: Callable[[str], None]) -> None:
     """Answer until the process is asked to end; what runs is finished first.
 
-    Anybody may read, so that an address that others can reach is refused unless `public`. Raises ListenRefused and
-    whatever `open_service` raises.
+    Who asks from another address needs a key, unless the service is `public`: then anybody may read. Its log goes to
+    standard output, a line of JSON for each event. Raises ListenRefused and whatever `open_service` raises.
     """
-    if not public and not _is_loopback(address):
-        raise ListenRefused(
-            f"Others can reach {address}, and the service asks nobody who they are. Say so: --public, best behind a "
-            "proxy that checks; or leave --address at 127.0.0.1."
-        )
     live = LiveService(settings)  # a missing or damaged atlas is told here, in one line
     listener = _listen(address, port)
     host = f"[{address}]" if ":" in address else address
+    if not is_loopback(address):
+        say("Others can reach it: " + ("anybody may read." if public else "they need a key (genatlas key create)."))
     say(f"GenAtlas: http://{host}:{listener.getsockname()[1]}/docs")
+    log_as_json()
     config = uvicorn.Config(
-        create_app(live),
-        log_level="warning",
+        create_app(live, settings, public),
+        log_config=None,
+        access_log=False,
         limit_concurrency=AT_ONCE,
         timeout_graceful_shutdown=GRACE_S,
         timeout_keep_alive=KEPT_S,
         server_header=False,
     )
     uvicorn.Server(config).run(sockets=[listener])
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"
 
 
 def _listen(address: str, port: int) -> socket.socket:

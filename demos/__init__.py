@@ -12,6 +12,7 @@ from demos.errors import (
     DemoCancelled,
     DemoError,
     DemoFailed,
+    DemoKilled,
     DemoNotFound,
     DemoOutOfMemory,
     DemoTimeout,
@@ -21,17 +22,18 @@ from demos.errors import (
 from demos.registry import FAMILIES, ClaimSpec, DemoSpec, catalogue, find_demo
 
 if TYPE_CHECKING:
-    from demos.contract import Bars, Claim, Figure, Heatmap, Images, Lines, Metric, Preset, Result, Scatter, Table
+    from demos.contract import Bars, Cell, Claim, Figure, Heatmap, Images, Lines, Metric, Preset, Result, Scatter, Table
     from demos.drawing import figure_text
-    from demos.parameters import Description, Parameter, describe, describe_all
+    from demos.parameters import Description, Parameter, describe, describe_all, settle
     from demos.runner import DemoRun, Outcome, Progress, run_demo, start_demo
 
 _LATER = {
     "demos.contract": (
-        "Bars", "Claim", "Figure", "Heatmap", "Images", "Lines", "Metric", "Preset", "Result", "Scatter", "Table",
+        "Bars", "Cell", "Claim", "Figure", "Heatmap", "Images", "Lines", "Metric", "Preset", "Result", "Scatter",
+        "Table",
     ),
     "demos.drawing": ("figure_text",),
-    "demos.parameters": ("Description", "Parameter", "describe", "describe_all"),
+    "demos.parameters": ("Description", "Parameter", "describe", "describe_all", "settle"),
     "demos.runner": ("DemoRun", "Outcome", "Progress", "run_demo", "start_demo"),
 }  # fmt: skip
 _MODULE_BY_NAME = {name: module for module, names in _LATER.items() for name in names}
@@ -41,11 +43,13 @@ __all__ = [
     "BadDemoFile",
     "BadParams",
     "Bars",
+    "Cell",
     "Claim",
     "ClaimSpec",
     "DemoCancelled",
     "DemoError",
     "DemoFailed",
+    "DemoKilled",
     "DemoNotFound",
     "DemoOutOfMemory",
     "DemoRun",
@@ -72,6 +76,7 @@ __all__ = [
     "figure_text",
     "find_demo",
     "run_demo",
+    "settle",
     "start_demo",
 ]
 

@@ -93,3 +93,7 @@ class DemoFailed(RunError):
         self.reason = reason
         self.details = details
         super().__init__(demo_id, f"failed: {reason}. Nothing was kept. With its defaults: genatlas demo run {demo_id}")
+
+
+class DemoKilled(DemoFailed):
+    """The demo's process was ended from outside, by no limit of its run."""

@@ -35,6 +35,7 @@ from demos.errors import (
     DemoCancelled,
     DemoError,
     DemoFailed,
+    DemoKilled,
     DemoOutOfMemory,
     DemoTimeout,
     RunError,
@@ -302,10 +303,9 @@ class DemoRun:
             return DemoCancelled(self.spec.id)
         if status == -signal.SIGXCPU:
             return DemoTimeout(self.spec.id, self._limits.seconds)
-        how = (
-            f"its process was ended by {signal.Signals(-status).name}" if status < 0 else f"its process left ({status})"
-        )
-        return DemoFailed(self.spec.id, how, details)
+        if status < 0:
+            return DemoKilled(self.spec.id, f"its process was ended by {signal.Signals(-status).name}", details)
+        return DemoFailed(self.spec.id, f"its process left ({status})", details)
 
 
 def start_demo(

@@ -31,7 +31,7 @@ from service.opened import OpenAtlas, SnapshotAtlas
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from demos import DemoRun, DemoSpec, Description, Figure, Outcome, Progress
+    from demos import Cell, DemoRun, DemoSpec, Description, Figure, Outcome, Progress
     from search.suggest import Suggester, Suggestion
     from service.language_model import Retelling
     from service.learners import Learners
@@ -53,6 +53,10 @@ class NothingCompared(AtlasError):
 
 class DemoPending(AtlasError):
     """The atlas names this demo, and it is not built yet."""
+
+
+class PresetUnknown(AtlasError):
+    """A demo has no preset of this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +292,22 @@ class Service:
         from demos import describe
 
         return describe(demo_id, cache=self._demo_cache)
+
+    def preset(self, demo_id: str, name: str) -> "Mapping[str, Cell]":
+        """The values of a demo's preset. Raises PresetUnknown and DemoError."""
+        self._refuse_pending(demo_id)
+        presets = self.describe_demo(demo_id).presets
+        if name not in presets:
+            known = ", ".join(presets) or "none"
+            raise PresetUnknown(f'"{name}" is no preset of {demo_id}; it has: {known}')
+        return presets[name].values
+
+    def settle_params(self, demo_id: str, params: Mapping[str, object]) -> "Mapping[str, Cell]":
+        """A value for every parameter of a demo. Raises DemoError for what cannot be run, with every problem."""
+        from demos import settle
+
+        self._refuse_pending(demo_id)
+        return settle(self.describe_demo(demo_id), params)
 
     def run_demo(
         self,

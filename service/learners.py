@@ -184,7 +184,8 @@ class Learners:
 
     @cached_property
     def _progress(self) -> "ProgressStore":
-        from study.progress import ProgressStore, sqlite_url
+        from study.database import sqlite_url
+        from study.progress import ProgressStore
 
         url = self._settings.progress_url
         return ProgressStore(url.get_secret_value() if url else sqlite_url(self._file))

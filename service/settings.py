@@ -47,6 +47,13 @@ class Settings(BaseSettings):
     )
     demo_seconds: float = Field(default=300, ge=1, le=3600, description="Wall-clock limit of one demo run, in seconds")
     demo_memory_mb: int = Field(default=3072, ge=256, description="Memory limit of one demo run, in MiB")
+    requests_per_minute: int = Field(
+        default=1200,
+        ge=1,
+        description="Requests a minute over HTTP of a key without a limit of its own, and of an address",
+    )
+    cors_origins: tuple[str, ...] = Field(default=(), description="Web sites whose pages may ask over HTTP")
+    traces_url: str = Field(default="", description="OTLP endpoint that takes traces of requests; none by default")
     llm_url: str = Field(default="", description="OpenAI-compatible endpoint that may retell answers; none by default")
     llm_model: str = Field(default="", description="Name of the model at that endpoint")
     llm_key: SecretStr | None = Field(default=None, description="Its key, from the environment alone")

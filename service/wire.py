@@ -1,5 +1,6 @@
 """The JSON that other tools rely on, made in one place for all front ends (docs/formats.md)."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,7 +12,7 @@ from service.facade import DemoInfo, Service
 if TYPE_CHECKING:
     from demos import Description
     from service.language_model import Retelling
-    from study import Learner
+    from study import FittedPath, Learner, Ready, StudyDay, Unlocks
     from study.cards import Card
     from study.memory import Rating
 
@@ -108,6 +109,60 @@ def retelling(service: Service, of: "Retelling") -> dict[str, Any]:
         "prompt_tokens": of.prompt_tokens,
         "completion_tokens": of.completion_tokens,
         "cost": of.cost,
+    }
+
+
+def fitted(of: "FittedPath | None") -> dict[str, Any]:
+    """What a budget left of a path, and what it left out; nothing where there is no budget."""
+    if of is None:
+        return {}
+    return {
+        "budget": of.minutes,
+        "reaches": list(of.reaches),
+        "left_out": [
+            {
+                "topic": each.step.topic.id,
+                "title": each.step.topic.title,
+                "minutes": each.step.minutes,
+                "minutes_with_needs": each.minutes_with_needs,
+            }
+            for each in of.left_out
+        ],
+    }
+
+
+def timetable(of: "Sequence[StudyDay]") -> dict[str, Any]:
+    """A path laid out over days; nothing where it is not."""
+    if not of:
+        return {}
+    return {
+        "days": [
+            {
+                "date": day.date.isoformat(),
+                "minutes": day.minutes,
+                "sessions": [
+                    {"topic": session.step.topic.id, "minutes": session.minutes, "continues": session.continues}
+                    for session in day.sessions
+                ],
+                "reviews": [step.topic.id for step in day.reviews],
+            }
+            for day in of
+        ]
+    }
+
+
+def ready(of: "Ready") -> dict[str, Any]:
+    """A topic that can be started, how many it opens at once, and how many rest on it in the end."""
+    return topic_line(of.topic) | {"opens": of.opens, "supports": of.supports}
+
+
+def unlocks(of: "Unlocks") -> dict[str, Any]:
+    """What a topic is good for."""
+    return {
+        "topic": of.topic.id,
+        "direct": [edge(each) for each in of.direct],
+        "supports": [each.id for each in of.supports],
+        "by_section": dict(of.by_section),
     }
 
 

@@ -6,21 +6,17 @@ write-ahead log). Loading SQLAlchemy takes about half a second, so this module i
 """
 
 import re
-import sqlite3
-import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, cast
 
 from rapidfuzz import fuzz, process
-from sqlalchemy import DDL, URL, Engine, create_engine, delete, event, func, inspect, select, update
-from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
+from sqlalchemy import DDL, URL, delete, func, inspect, select, update
 from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import ConnectionPoolEntry
 
+from study.database import READING, open_database
 from study.errors import ProfileExists, ProfileNameInvalid, ProfileUnknown, ProgressUnavailable, ProgressUnreadable
 from study.learner import Changes, Event, Learner, Mark, Memory, Profile, ProgressFile
 from study.progress_tables import (
@@ -35,11 +31,7 @@ from study.progress_tables import (
     SchemaRow,
 )
 
-WAIT_S = 30
-"""How long a writer waits for the others before it gives up."""
-
 _NAME = re.compile(r"[^\W_][\w .@-]{0,63}")
-_READING = {"reading": True}
 
 
 class ProgressStore:
@@ -55,15 +47,13 @@ class ProgressStore:
         Raises ProgressUnavailable, and ProgressUnreadable for a file that is no database or that a newer GenAtlas made.
         """
         try:
-            self._engine = create_engine(url)
+            self._engine = open_database(url)
         except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
             raise ProgressUnavailable(
                 f"GENATLAS_PROGRESS_URL names no database that can be opened here: {error}. It is written as "
                 "postgresql+psycopg://user@host/name, and the driver it names must be installed"
             ) from error
         self._where = self._engine.url.render_as_string()  # without the password
-        if self._engine.dialect.name == "sqlite":
-            _prepare_sqlite(self._engine)
         self._make_tables()
 
     def close(self) -> None:
@@ -186,7 +176,7 @@ class ProgressStore:
     @contextmanager
     def _reading(self) -> Generator[Session]:
         """One moment of the database, which no writer changes."""
-        with self._answering(), Session(self._engine.execution_options(**_READING)) as session, session.begin():
+        with self._answering(), Session(self._engine.execution_options(**READING)) as session, session.begin():
             yield session
 
     @contextmanager
@@ -213,43 +203,6 @@ class ProgressStore:
                 f"{self._where} cannot be read as learners' progress: {error.orig}. Nothing was changed. Bring back a "
                 "copy of it, or move it out of the way: a new one is begun where there is none"
             ) from error
-
-
-def _prepare_sqlite(engine: Engine) -> None:
-    """Let SQLite keep what it acknowledged, keep its references, and let writers queue up.
-
-    The driver would begin a transaction only at its first change; what was read before might then be stale.
-    """
-
-    def connected(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-        cast("Any", connection).isolation_level = None  # transactions are begun below, not by the driver
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {WAIT_S * 1000}")
-        _log_ahead(cursor)
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
-
-    def begun(connection: Any) -> None:
-        reading = connection.get_execution_options().get("reading", False)
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
-
-    event.listen(engine, "connect", connected)
-    event.listen(engine, "begin", begun)
-
-
-def _log_ahead(cursor: DBAPICursor) -> None:
-    """Turn on the write-ahead log. SQLite does not queue for this one change, made once in a file's life."""
-    limit = time.monotonic() + WAIT_S
-    while True:
-        try:
-            cursor.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > limit:
-                raise
-            time.sleep(0.02)
-        else:
-            return
 
 
 def _row(session: Session, name: str, lock: bool = False) -> LearnerRow:
@@ -329,8 +282,3 @@ def _drop(
     session: Session, table: type[MarkRow] | type[NoteRow] | type[MemoryRow], row: LearnerRow, topic: str
 ) -> None:
     session.execute(delete(table).where(table.learner_id == row.id, table.topic == topic))
-
-
-def sqlite_url(file: Path) -> URL:
-    """The URL of an SQLite file."""
-    return URL.create("sqlite", database=str(file))

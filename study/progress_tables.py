@@ -1,30 +1,18 @@
 """The tables of learners' progress, version 2. Every time is UTC."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, Float, ForeignKey, String, Text
+from sqlalchemy import JSON, Float, ForeignKey, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.types import TypeDecorator
+
+from study.database import UtcTime
 
 SCHEMA = 2
 """Version of the tables below."""
 
 UPGRADES = {1: "ALTER TABLE genatlas_memory ADD COLUMN credit DOUBLE PRECISION NOT NULL DEFAULT 0"}
 """By version: what makes the next one of it."""
-
-
-class UtcTime(TypeDecorator[datetime]):
-    """A moment, kept in UTC without its zone, since not every database keeps zones."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 (named by SQLAlchemy)
-        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        return None if value is None else value.replace(tzinfo=UTC)
 
 
 class Base(DeclarativeBase):

@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from ui import cli_demo, cli_eval, cli_graph, cli_learner, cli_neo4j, cli_review, cli_search, cli_study, cli_system
+from ui import (
+    cli_demo,
+    cli_eval,
+    cli_graph,
+    cli_keys,
+    cli_learner,
+    cli_neo4j,
+    cli_review,
+    cli_search,
+    cli_study,
+    cli_system,
+)
 from ui.terminal import note
 
 app = typer.Typer(
@@ -36,6 +47,7 @@ def _options(
 for commands in (cli_system, cli_search, cli_graph, cli_study, cli_learner, cli_eval):
     commands.register(app)
 app.add_typer(cli_demo.app, name="demo")
+app.add_typer(cli_keys.app, name="key")
 app.add_typer(cli_neo4j.app, name="neo4j")
 app.add_typer(cli_review.app, name="review")
 app.add_typer(cli_search.batch, name="batch")

@@ -107,11 +107,7 @@ def run(
     service = open_service()
     params: dict[str, object] = {}
     if preset is not None:
-        presets = service.describe_demo(demo).presets
-        if preset not in presets:
-            known = ", ".join(presets) or "none"
-            raise typer.BadParameter(f'"{preset}" is no preset of {demo}; it has: {known}', param_hint="--preset")
-        params.update(presets[preset].values)
+        params.update(service.preset(demo, preset))
     params.update(_read_param(each) for each in param or ())
     outcome = _run_shown(service.run_demo, demo, params, fresh)
     if out is not None:

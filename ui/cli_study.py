@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
@@ -17,7 +17,7 @@ from ui.links import address
 from ui.terminal import AsJson, breadcrumb, console, note, plain, print_json, write_document
 
 if TYPE_CHECKING:
-    from study import FittedPath, Step, StudyDay, StudyPath, StudyTimes
+    from study import FittedPath, Step, StudyPath, StudyTimes
 
 Goals = Annotated[list[str], typer.Argument(help="Topics to reach: ids, ends of ids, or words.")]
 Known = Annotated[list[str] | None, typer.Option(help="A topic that you know already (repeatable).")]
@@ -110,7 +110,7 @@ def plan(
     table = timetable(path, time.times, reviews) if time.times else ()
     left_out = fitted.left_out if fitted else ()
     if json:
-        print_json(path_json(path) | _fit_json(fitted) | _table_json(table))
+        print_json(path_json(path) | wire.fitted(fitted) | wire.timetable(table))
     elif format_ is PathFormat.text:
         _print_path(service, path)
         _print_left_out(fitted)
@@ -201,43 +201,6 @@ def _link_to(site: str) -> Callable[[str], str]:
     if urlsplit(site).scheme not in ("http", "https"):
         raise typer.BadParameter(f"{site} is no address; write it as {LOCAL}", param_hint="--site")
     return lambda topic_id: site.rstrip("/") + address("topic", topic_id)
-
-
-def _fit_json(fitted: "FittedPath | None") -> dict[str, Any]:
-    if fitted is None:
-        return {}
-    return {
-        "budget": fitted.minutes,
-        "reaches": list(fitted.reaches),
-        "left_out": [
-            {
-                "topic": each.step.topic.id,
-                "title": each.step.topic.title,
-                "minutes": each.step.minutes,
-                "minutes_with_needs": each.minutes_with_needs,
-            }
-            for each in fitted.left_out
-        ],
-    }
-
-
-def _table_json(table: "Sequence[StudyDay]") -> dict[str, Any]:
-    if not table:
-        return {}
-    return {
-        "days": [
-            {
-                "date": day.date.isoformat(),
-                "minutes": day.minutes,
-                "sessions": [
-                    {"topic": session.step.topic.id, "minutes": session.minutes, "continues": session.continues}
-                    for session in day.sessions
-                ],
-                "reviews": [step.topic.id for step in day.reviews],
-            }
-            for day in table
-        ]
-    }
 
 
 def _print_path(service: Service, path: "StudyPath") -> None:
@@ -394,12 +357,7 @@ def ready(
     service = open_service()
     found = service.ready(_known(service, known, profile), _ids(service, goal or ()))
     if json:
-        print_json(
-            [
-                wire.topic_line(each.topic) | {"opens": each.opens, "supports": each.supports}
-                for each in found[:k]
-            ]
-        )  # fmt: skip
+        print_json([wire.ready(each) for each in found[:k]])
         return
     out = console()
     for each in found[:k]:
@@ -422,14 +380,7 @@ def unlocks(
     service = open_service()
     found = service.unlocks(resolve(service, topic).id)
     if json:
-        print_json(
-            {
-                "topic": found.topic.id,
-                "direct": [wire.edge(edge) for edge in found.direct],
-                "supports": [each.id for each in found.supports],
-                "by_section": found.by_section,
-            }
-        )
+        print_json(wire.unlocks(found))
         return
     out = console()
     if not found.direct:

@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     app.command("doctor")(doctor)
     app.command("ui")(start_ui)
     app.command("serve")(serve)
+    app.command("mcp")(mcp)
 
 
 CorpusFolder = Annotated[
@@ -170,10 +171,18 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
     address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     public: Annotated[
-        bool, typer.Option("--public", help="Answer anybody, where the address can be reached by others.")
+        bool, typer.Option("--public", help="Let anybody read; without it other machines need a key.")
     ] = False,
 ) -> None:
-    """Answer over HTTP, reading only, under /v1; its description is at /docs and /openapi.json. Ends with Ctrl-C."""
+    """Answer over HTTP under /v1 (described at /docs and /openapi.json) and over MCP at /mcp. Ends with Ctrl-C."""
     from api.server import serve as serve_http
 
     serve_http(Settings.read(), address, port, public, say=note)
+
+
+def mcp() -> None:
+    """Answer a language model's program over standard input and output (MCP). `serve` does the same at /mcp."""
+    from api.mcp_server import serve_stdio
+    from service import LiveService
+
+    serve_stdio(LiveService(Settings.read()))

@@ -4,36 +4,111 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
+from service.keys import Key, KeyStore, Scope
+from study.database import sqlite_url
 from tests.conftest import ROOT
 
 
-@pytest.fixture(scope="session")
-def address(built_home: Path) -> Generator[str]:
-    """Where a server answers, started for the tests of one worker."""
+@dataclass
+class Running:
+    """A service under test: where it answers, its process, its log, and the database of its keys and learners."""
+
+    address: str
+    process: subprocess.Popen[str]
+    log: Path
+    database: Path
+
+    def client(self, token: str | None = None) -> httpx.Client:
+        """A client of it, with a key or without."""
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return httpx.Client(base_url=self.address, timeout=60, headers=headers)
+
+    def key(
+        self, *scopes: Scope, profile: str | None = None, per_minute: int | None = None, name: str = "test"
+    ) -> tuple[Key, str]:
+        """A new key with its token."""
+        return KeyStore(sqlite_url(self.database)).create(name, scopes or ("read",), profile, per_minute)
+
+    def revoke(self, key: Key) -> None:
+        """Have a key open nothing any more."""
+        KeyStore(sqlite_url(self.database)).revoke(key.id)
+
+
+@contextmanager
+def running(home: Path, folder: Path, arguments: Sequence[str] = (), **settings: str) -> Generator[Running]:
+    """Start a service, and end it in the end as an operator would."""
+    database = folder / "progress.db"
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GENATLAS_")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ui.cli", "serve", "--port", "0"],
-        env=clean | {"GENATLAS_HOME": str(built_home), "PYTHONPATH": str(ROOT)},
-        cwd=built_home.parent,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    given = {
+        "GENATLAS_HOME": str(home),
+        "GENATLAS_PROGRESS_URL": sqlite_url(database).render_as_string(),
+        "GENATLAS_REQUESTS_PER_MINUTE": "1000000",
+        "PYTHONPATH": str(ROOT),
+    }
+    log = folder / "log.jsonl"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ui.cli", "serve", "--port", "0", *arguments],
+            env=clean | given | settings,
+            cwd=folder,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     assert process.stderr is not None
-    said = process.stderr.readline()
-    assert "http://" in said, said
-    yield said.split("GenAtlas: ")[1].strip().removesuffix("/docs")
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) in (0, -signal.SIGTERM)
-    process.stderr.close()
+    said = ""
+    while "/docs" not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    try:
+        yield Running(said.rsplit("GenAtlas: ", 1)[1].strip().removesuffix("/docs"), process, log, database)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(60)
+        process.stderr.close()
+    assert code in (0, -signal.SIGTERM)
 
 
 @pytest.fixture(scope="session")
-def client(address: str) -> Generator[httpx.Client]:
-    with httpx.Client(base_url=address, timeout=60) as opened:
+def service(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
+    """A service for the tests of one worker that leave it as it is."""
+    with running(built_home, tmp_path_factory.mktemp("service")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def address(service: Running) -> str:
+    """Where it answers."""
+    return service.address
+
+
+@pytest.fixture(scope="session")
+def client(service: Running) -> Generator[httpx.Client]:
+    """A client without a key."""
+    with service.client() as opened:
         yield opened
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[Start]:
+    """Starts services of a test's own, with options and settings."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+
+        def started(*arguments: str, **settings: str) -> Running:
+            return stack.enter_context(running(built_home, tmp_path_factory.mktemp("own"), arguments, **settings))
+
+        yield started

@@ -4,7 +4,9 @@ import fcntl
 import json
 import math
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -119,6 +121,18 @@ def test_a_run_that_does_not_heed_the_cancellation_is_killed(cache: Path) -> Non
     run.cancel()
     with pytest.raises(demos.DemoCancelled):
         run.result()
+
+
+def test_a_demo_has_no_network_where_the_system_allows_that_and_sees_no_settings(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GENATLAS_LLM_KEY", "secret")
+    tool = shutil.which("unshare") or "false"
+    allowed = subprocess.run([tool, "--user", "--net", "--map-current-user", "true"], capture_output=True, check=False)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        outcome = run_sample("network", cache, {"port": listener.getsockname()[1]})
+    measured = {metric.name: metric.value for metric in outcome.result.metrics}
+    assert measured == {"reached": 0 if allowed.returncode == 0 else 1, "settings seen": 0}
 
 
 def test_a_worker_does_not_outlive_its_caller(tmp_path: Path, cache: Path) -> None:

@@ -29,8 +29,9 @@ from study import (
     take_note,
     unmark_topics,
 )
+from study.database import sqlite_url
 from study.learner import ProgressFile
-from study.progress import ProgressStore, sqlite_url
+from study.progress import ProgressStore
 from tests.conftest import ROOT
 from tests.study import progress_writer
 
