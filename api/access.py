@@ -87,7 +87,8 @@ class Access:
     def _count(self, name: str, per_minute: int) -> None:
         limit = RateLimitItemPerMinute(per_minute)
         if not self._limiter.hit(limit, name):
-            wait = max(1, round(self._limiter.get_window_stats(limit, name).reset_time - time.time()))
+            window = self._limiter.get_window_stats(limit, name)
+            wait = max(1, round(window.reset_time - time.time()))
             raise Refused(429, f"More than {per_minute} requests in a minute. Come again in {wait} seconds.", wait)
 
 
@@ -99,7 +100,7 @@ def is_loopback(address: str) -> bool:
         return address == "localhost"
 
 
-def caller_of(request: Request) -> Caller:
+async def caller_of(request: Request) -> Caller:
     """Who asks, as the gate found out."""
     return request.state.caller
 

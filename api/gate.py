@@ -6,6 +6,7 @@ import time
 import uuid
 from dataclasses import dataclass
 
+from anyio import to_thread
 from cachetools import LRUCache
 from fastapi import Request, Response
 from starlette.datastructures import MutableHeaders
@@ -82,7 +83,7 @@ class Gate:
     async def _answer(self, scope: Scope, receive: Receive, sent: "_Sent") -> Response | None:
         """Have the application answer, or give what is known; returns a response that is still to be sent."""
         request = Request(scope)
-        tag = self._tag(request)
+        tag = await self._tag(request)
         if tag is None:
             return await self._asked(scope, receive, sent)
         sent.tag = tag
@@ -114,16 +115,16 @@ class Gate:
             sent.route = getattr(scope.get("route"), "path", sent.route)
         return None
 
-    def _tag(self, request: Request) -> str | None:
+    async def _tag(self, request: Request) -> str | None:
         """The entity tag of a reading request: a build answers an address always alike."""
         path = request.url.path
         if request.method != "GET" or not path.startswith("/v1/") or path.startswith(OWN) or path.endswith("/events"):
             return None
         try:
-            build = self._live.current().opened.id
+            service = self._live.known() or await to_thread.run_sync(self._live.current)
         except AtlasError:  # the store is away: the route will say so
             return None
-        asked = f"{build} {path}?{request.url.query}"
+        asked = f"{service.opened.id} {path}?{request.url.query}"
         return f'W/"{hashlib.sha256(asked.encode()).hexdigest()[:32]}"'
 
     def _tell(self, request: Request, sent: "_Sent", seconds: float) -> None:

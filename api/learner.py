@@ -13,7 +13,7 @@ from service import Service, audit, wire
 router = APIRouter(prefix="/v1/me", tags=["progress"], responses=TOLD)
 
 
-def _profile(caller: Asking) -> str:
+async def _profile(caller: Asking) -> str:
     return profile_of(caller)
 
 

@@ -6,6 +6,7 @@ from queue import SimpleQueue
 from typing import Annotated, Any, Literal
 
 import msgspec
+from anyio import to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
@@ -14,7 +15,7 @@ from api.access import Asking, Refused, profile_of
 from api.problems import Problem
 from graph import EDGE_KINDS, AtlasError, EdgeKind, transitive_prerequisites
 from search import Answer, Filters, Sentence
-from service import Service, wire
+from service import LiveService, Service, wire
 
 TOLD: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": what, "content": {"application/problem+json": {}}}
@@ -30,11 +31,11 @@ TOLD: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _may_read(caller: Asking) -> None:
+async def _may_read(caller: Asking) -> None:
     caller.needs("read")
 
 
-def _may_retell(
+async def _may_retell(
     caller: Asking,
     retell: Annotated[bool, Query(description="By the language model of the service; it takes a key")] = False,
 ) -> bool:
@@ -46,8 +47,10 @@ def _may_retell(
 router = APIRouter(prefix="/v1", responses=TOLD, dependencies=[Depends(_may_read)])
 
 
-def _current(request: Request) -> Service:
-    return request.app.state.live.current()
+# What routes depend on is asynchronous where it takes no time: FastAPI sends every other function to a thread.
+async def _current(request: Request) -> Service:
+    live: LiveService = request.app.state.live
+    return live.known() or await to_thread.run_sync(live.current)
 
 
 Atlas = Annotated[Service, Depends(_current)]

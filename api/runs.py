@@ -17,23 +17,25 @@ LOOK_S = 0.1
 """Seconds between looks at a run that is followed."""
 
 
-def _may_run(caller: Asking) -> Caller:
+async def _may_run(caller: Asking) -> Caller:
     caller.needs("run-demos")
     return caller
 
 
-def _queue(request: Request) -> RunQueue:
+async def _queue(request: Request) -> RunQueue:
     return request.app.state.runs
 
 
-def _own(run_id: str, caller: Annotated[Caller, Depends(_may_run)], queue: Annotated[RunQueue, Depends(_queue)]) -> Run:
+Runner = Annotated[Caller, Depends(_may_run)]
+Queue = Annotated[RunQueue, Depends(_queue)]
+
+
+async def _own(run_id: str, caller: Runner, queue: Queue) -> Run:
     """The run of a request, which is the caller's own; an admin's is any."""
     admin = caller.key is not None and caller.key.may("admin")
     return queue.find(run_id, None if admin else caller.name)
 
 
-Runner = Annotated[Caller, Depends(_may_run)]
-Queue = Annotated[RunQueue, Depends(_queue)]
 Own = Annotated[Run, Depends(_own)]
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], responses=TOLD)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, cast, get_args
 
-from sqlalchemy import URL, String, select
+from sqlalchemy import URL, String, inspect, select
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -84,8 +84,22 @@ class KeyStore:
             self._engine = open_database(url)
         except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
             raise KeysUnavailable(f"GENATLAS_PROGRESS_URL names no database that can be opened: {error}") from error
-        with self._session() as session:
-            _Base.metadata.create_all(session.connection())
+        try:
+            with self._session() as session:
+                _Base.metadata.create_all(session.connection())
+        except KeysUnavailable:
+            if not self._has_table():  # else another process has made it at the same moment
+                raise
+
+    def _has_table(self) -> bool:
+        try:
+            return inspect(self._engine).has_table(_Row.__tablename__)
+        except DatabaseError:
+            return False
+
+    def close(self) -> None:
+        """Close the connections that are kept open."""
+        self._engine.dispose()
 
     def create(
         self, name: str, scopes: Sequence[Scope], profile: str | None = None, per_minute: int | None = None

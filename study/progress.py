@@ -150,10 +150,7 @@ class ProgressStore:
                 if version in UPGRADES:
                     version = self._upgraded()
             else:
-                with self._writing() as session:
-                    Base.metadata.create_all(session.connection())
-                    if session.scalar(select(SchemaRow.version)) is None:  # another process may have been first
-                        session.add(SchemaRow(version=SCHEMA))
+                self._created()
                 version = SCHEMA
         if version != SCHEMA:
             self.close()
@@ -161,6 +158,17 @@ class ProgressStore:
                 f"The progress in {self._where} has version {version} of the tables; this GenAtlas knows {SCHEMA}. "
                 "Nothing was changed. Update GenAtlas, or name another database: GENATLAS_PROGRESS_URL"
             )
+
+    def _created(self) -> None:
+        """Make the tables, or take those that another process has made at the same moment."""
+        try:
+            with self._writing() as session:
+                Base.metadata.create_all(session.connection())
+                if session.scalar(select(SchemaRow.version)) is None:
+                    session.add(SchemaRow(version=SCHEMA))
+        except (ProgressUnavailable, ProgressUnreadable):
+            if not inspect(self._engine).has_table(SchemaRow.__tablename__):
+                raise
 
     def _upgraded(self) -> int:
         """Bring older tables up to date, all of it or nothing, and return the version that there is then."""

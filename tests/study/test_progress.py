@@ -1,8 +1,8 @@
-import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Connection, create_engine, inspect
 
 from study import (
     Changes,
@@ -36,20 +37,24 @@ from tests.conftest import ROOT
 from tests.study import progress_writer
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
-KILLS = 4
+KILLS = 3
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "progress.db"
-
-
-@pytest.fixture
-def store(file: Path) -> Iterator[ProgressStore]:
-    opened = ProgressStore(sqlite_url(file))
+def store(database_url: str) -> Iterator[ProgressStore]:
+    opened = ProgressStore(database_url)
     opened.create("ann")
     yield opened
     opened.close()
+
+
+@contextmanager
+def raw(url: str) -> Generator[Connection]:
+    """The database itself, past the store."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        yield connection
+    engine.dispose()
 
 
 def marks(store: ProgressStore, topic_ids: list[str], status: Status = "known", name: str = "ann") -> Learner:
@@ -59,7 +64,7 @@ def marks(store: ProgressStore, topic_ids: list[str], status: Status = "known", 
 # What is kept
 
 
-def test_what_was_kept_is_there_for_the_next_process(store: ProgressStore, file: Path) -> None:
+def test_what_was_kept_is_there_for_the_next_process(store: ProgressStore, database_url: str) -> None:
     memory = Memory(3.5, 4.25, NOW, NOW + timedelta(days=3), 0.25)
     store.change(
         "ann",
@@ -70,7 +75,7 @@ def test_what_was_kept_is_there_for_the_next_process(store: ProgressStore, file:
             [Event(NOW, "placed", "vae", {"asked": 7})],
         ),
     )
-    again = ProgressStore(sqlite_url(file))
+    again = ProgressStore(database_url)
     learner = again.learner("ann")
     assert learner.marks == {"gan": Mark("learning", NOW), "vae": Mark("known", NOW, "inferred", 0.93)}
     assert learner.notes == {"gan": "min over max"}
@@ -96,13 +101,12 @@ def test_learners_do_not_see_each_other(store: ProgressStore) -> None:
     assert store.learner("bob").having("planned") == ["vae"]
 
 
-def test_delete_leaves_no_row_behind(store: ProgressStore, file: Path) -> None:
+def test_delete_leaves_no_row_behind(store: ProgressStore, database_url: str) -> None:
     store.change("ann", lambda _: Changes({"a": Mark("known", NOW)}, {"a": "n"}, {"a": Memory(1, 5, NOW, NOW)}))
     store.delete("ann")
-    with sqlite3.connect(file) as raw:
-        names = [name for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        rows = {name: raw.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in names}  # noqa: S608 (our own tables)
-    raw.close()
+    with raw(database_url) as connection:
+        names = inspect(connection).get_table_names()
+        rows = {name: connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar() for name in names}  # noqa: S608 (our own tables)
     assert rows == {name: name == "genatlas_schema" for name in names}
     assert len(names) == 6
 
@@ -197,8 +201,8 @@ def test_a_change_builds_on_what_the_writer_before_it_left(store: ProgressStore)
     assert store.learner("ann").notes["gan"] == "40"
 
 
-def test_processes_that_begin_and_write_at_once_lose_nothing(store: ProgressStore, file: Path) -> None:
-    writers = [_writer(file, f"w{number}", 25) for number in range(4)]
+def test_processes_that_begin_and_write_at_once_lose_nothing(store: ProgressStore, database_url: str) -> None:
+    writers = [_writer(database_url, f"w{number}", 25) for number in range(4)]
     for writer in writers:
         said, wrong = writer.communicate(timeout=120)
         assert writer.returncode == 0, wrong
@@ -206,28 +210,29 @@ def test_processes_that_begin_and_write_at_once_lose_nothing(store: ProgressStor
     assert set(store.learner("ann").marks) == {f"w{writer}/{number}" for writer in range(4) for number in range(25)}
 
 
-def test_processes_that_open_a_new_database_at_once_all_get_it(tmp_path: Path) -> None:
+def test_processes_that_open_a_new_database_at_once_all_get_it(database_url: str) -> None:
     program = (
         "import sys; from study.progress import ProgressStore\n"
         "store = ProgressStore(sys.argv[1]); store.create(sys.argv[2])"
     )
-    url = str(sqlite_url(tmp_path / "new.db"))
-    command = [sys.executable, "-c", program, url]
+    command = [sys.executable, "-c", program, database_url]
     openers = [
         subprocess.Popen([*command, f"p{number}"], cwd=ROOT, stderr=subprocess.PIPE, text=True) for number in range(4)
     ]
     for opener in openers:
         _, wrong = opener.communicate(timeout=120)
         assert opener.returncode == 0, wrong
-    store = ProgressStore(url)
+    store = ProgressStore(database_url)
     assert [each.name for each in store.profiles()] == ["p0", "p1", "p2", "p3"]
     store.close()
 
 
-def test_a_kill_in_the_middle_of_writing_loses_nothing_that_was_acknowledged(store: ProgressStore, file: Path) -> None:
+def test_a_kill_in_the_middle_of_writing_loses_nothing_that_was_acknowledged(
+    store: ProgressStore, database_url: str
+) -> None:
     acknowledged: set[str] = set()
     for kill in range(KILLS):
-        writers = [_writer(file, f"k{kill}{side}", 100_000) for side in "ab"]
+        writers = [_writer(database_url, f"k{kill}{side}", 100_000) for side in "ab"]
         first, second = writers
         assert first.stdout is not None
         assert second.stdout is not None
@@ -243,14 +248,14 @@ def test_a_kill_in_the_middle_of_writing_loses_nothing_that_was_acknowledged(sto
     assert acknowledged <= set(kept)
     logged = [each.topic for each in store.history("ann") if each.kind == "marked"]
     assert sorted(logged) == sorted(kept), "a mark and its line in the history are one"
-    with sqlite3.connect(file) as raw:
-        assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    raw.close()
+    if database_url.startswith("sqlite"):
+        with raw(database_url) as connection:
+            assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
 
 
-def _writer(file: Path, name: str, count: int) -> "subprocess.Popen[str]":
+def _writer(url: str, name: str, count: int) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-m", progress_writer.__name__, str(sqlite_url(file)), name, str(count)],
+        [sys.executable, "-m", progress_writer.__name__, url, name, str(count)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -360,28 +365,25 @@ def test_a_file_that_is_no_database_is_told_and_left_alone(tmp_path: Path) -> No
     assert other.read_bytes() == before
 
 
-def test_a_newer_schema_is_refused_and_left_alone(store: ProgressStore, file: Path) -> None:
+def test_a_newer_schema_is_refused_and_left_alone(store: ProgressStore, database_url: str) -> None:
     store.close()
-    with sqlite3.connect(file) as raw:
-        raw.execute("UPDATE genatlas_schema SET version = 3")
-    raw.close()
+    with raw(database_url) as connection:
+        connection.exec_driver_sql("UPDATE genatlas_schema SET version = 3")
     with pytest.raises(ProgressUnreadable, match="version 3 of the tables; this GenAtlas knows 2"):
-        ProgressStore(sqlite_url(file))
+        ProgressStore(database_url)
 
 
-def test_tables_of_version_1_are_brought_up_to_date_with_all_that_they_hold(tmp_path: Path) -> None:
-    file = tmp_path / "older.db"
-    made = ProgressStore(sqlite_url(file))
+def test_tables_of_version_1_are_brought_up_to_date_with_all_that_they_hold(database_url: str) -> None:
+    made = ProgressStore(database_url)
     made.create("ann")
     memory = Memory(3.5, 4.25, NOW, NOW + timedelta(days=3), 0.25)
     made.change("ann", lambda _: Changes({"gan": Mark("known", NOW)}, memories={"gan": memory}))
     made.close()
-    with sqlite3.connect(file) as raw:
-        raw.execute("ALTER TABLE genatlas_memory DROP COLUMN credit")
-        raw.execute("UPDATE genatlas_schema SET version = 1")
-    raw.close()
+    with raw(database_url) as connection:
+        connection.exec_driver_sql("ALTER TABLE genatlas_memory DROP COLUMN credit")
+        connection.exec_driver_sql("UPDATE genatlas_schema SET version = 1")
     with ThreadPoolExecutor(4) as pool:
-        opened = list(pool.map(ProgressStore, [sqlite_url(file)] * 4))
+        opened = list(pool.map(ProgressStore, [database_url] * 4))
     for each in opened:
         assert each.learner("ann").memories == {"gan": replace(memory, credit=0.0)}
         assert each.learner("ann").having("known") == ["gan"]
