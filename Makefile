@@ -7,6 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := .venv/uv/bin/uv
 PORT ?= 8501
+API_PORT ?= 8000
 
 # The CPU build of torch is enough and saves some 3 GB on Linux. TORCH=default takes the package index's own build.
 TORCH ?= cpu
@@ -16,14 +17,16 @@ export PYTHONUTF8 := 1
 export UV_LINK_MODE := copy
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help run build test lint types browser java bench bench-neo4j bench-demos lock golden clean
+.PHONY: help run build test lint types browser java bench bench-http bench-neo4j bench-demos lock golden clean
 
 help:
-	@echo 'make run    set up, build the atlas, open the UI     (PORT=8501, TORCH=cpu|default)'
+	@echo 'make run    set up, build the atlas, open the UI and the HTTP service (PORT=8501, API_PORT=8000, TORCH=cpu|default)'
 	@echo 'make test   set up, lint, type-check, run every test'
-	@echo 'make lint | bench | bench-neo4j | bench-demos | lock | golden | clean'
+	@echo 'make lint | bench | bench-http | bench-neo4j | bench-demos | lock | golden | clean'
 
 run: build
+	$(BIN)/genatlas serve --port $(API_PORT) >.venv/serve.log & \
+	service=$$!; trap "kill $$service 2>/dev/null" EXIT; \
 	$(BIN)/genatlas ui --port $(PORT)
 
 build: .venv/run.done
@@ -45,6 +48,11 @@ bench: .venv/bench.done
 	$(BIN)/python -m bench.search
 	$(BIN)/python -m bench.odd_queries
 	$(BIN)/python -m bench.peers $(QUESTIONS)
+
+# The HTTP service under load, beside a bare one over the same vectors.
+bench-http: .venv/dev.done
+	$(BIN)/genatlas build
+	$(BIN)/python -m bench.http
 
 # Both stores as an atlas grows to 100,000 topics; starts a Neo4j server and stops it.
 bench-neo4j: .venv/dev.done java

@@ -22,7 +22,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from bench.load import Heard, ask
+from bench.load import Heard, ask_for
 from bench.search import questions
 
 BLOCK_S = 5.0
@@ -74,7 +74,7 @@ def main() -> None:
         few = [PATHS[REPEATED] + quote(question) for question in questions(200)]
         paths[REPEATED] = itertools.cycle(few)
         for name in PATHS:  # warm up
-            asyncio.run(ask(where[name][0], paths[name], 4, 3))
+            asyncio.run(ask_for(where[name][0], paths[name], 4, 3))
         table = Table(title=f"Search over HTTP, {os.cpu_count()} cores for service and clients")
         for heading in ("", "clients", "answers/s", "p50 ms", "p99 ms", "other than 200", "CPU ms each", "ours / bare"):
             table.add_column(heading, justify="left" if not heading else "right")
@@ -85,7 +85,7 @@ def main() -> None:
                 for name in PATHS:
                     address, process = where[name]
                     before = sum(process.cpu_times()[:2])
-                    heard[name].append(asyncio.run(ask(address, paths[name], clients, BLOCK_S)))
+                    heard[name].append(asyncio.run(ask_for(address, paths[name], clients, BLOCK_S)))
                     cpu[name] += sum(process.cpu_times()[:2]) - before
             for name, blocks in heard.items():
                 _row(table, name, clients, blocks, heard[BARE], cpu[name])

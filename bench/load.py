@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -28,16 +28,15 @@ class Heard:
         return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-async def ask(address: str, paths: Iterator[str], clients: int, seconds: float) -> Heard:
-    """Have `clients` connections ask one path after the other for some seconds, each waiting for its answer."""
+async def ask(address: str, paths: Iterator[str], clients: int, going: Callable[[], bool]) -> Heard:
+    """Have `clients` connections ask one path after the other while it goes on, each waiting for its answer."""
     parts = urlsplit(address)
     heard = Heard()
     began = time.perf_counter()
-    until = began + seconds
 
     async def client() -> None:
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        while time.perf_counter() < until:
+        while going():
             sent = time.perf_counter()
             writer.write(f"GET {next(paths)} HTTP/1.1\r\nhost: {parts.netloc}\r\n\r\n".encode())
             try:
@@ -55,3 +54,9 @@ async def ask(address: str, paths: Iterator[str], clients: int, seconds: float) 
     await asyncio.gather(*(client() for _ in range(clients)))
     heard.wall = time.perf_counter() - began
     return heard
+
+
+async def ask_for(address: str, paths: Iterator[str], clients: int, seconds: float) -> Heard:
+    """The same for some seconds."""
+    until = time.perf_counter() + seconds
+    return await ask(address, paths, clients, lambda: time.perf_counter() < until)

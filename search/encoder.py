@@ -3,6 +3,8 @@
 `python -m search.export_model FOLDER` makes the files that it opens. Only `service` imports this module.
 """
 
+import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -48,6 +50,8 @@ class Encoder:
         except Exception as error:  # both libraries raise types of their own that have no other common root
             what = "is missing" if not path.is_file() else f"cannot be opened ({error})"
             raise ModelUnavailable(f"The encoder {path} {what}. Make it again: genatlas build") from error
+        # More at a time than there are cores only take each other's time.
+        self._turns = threading.BoundedSemaphore(os.cpu_count() or 1)
         # The arena would keep the memory of the largest batch for as long as the process lives.
         self._shrink = ort.RunOptions()
         self._shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
@@ -81,5 +85,6 @@ class Encoder:
             ids[row, : len(encoding.ids)] = encoding.ids
             mask[row, : len(encoding.ids)] = 1
         feed = {"input_ids": ids, "attention_mask": mask}
-        (vectors,) = self._session.run(["embedding"], feed, None if len(encodings) == 1 else self._shrink)
+        with self._turns:
+            (vectors,) = self._session.run(["embedding"], feed, None if len(encodings) == 1 else self._shrink)
         return np.asarray(vectors, dtype=np.float32)

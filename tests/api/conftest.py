@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from service.keys import Key, KeyStore, Scope
@@ -36,6 +37,15 @@ class Running:
     ) -> tuple[Key, str]:
         """A new key with its token."""
         return KeyStore(sqlite_url(self.database)).create(name, scopes or ("read",), profile, per_minute)
+
+    def workers(self, busy_s: float = 0.0) -> list[psutil.Process]:
+        """Its demo processes that have used so many CPU seconds."""
+        found: list[psutil.Process] = []
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # it has just ended
+                if "demos.worker" in child.cmdline() and child.cpu_times().user >= busy_s:
+                    found.append(child)
+        return found
 
     def revoke(self, key: Key) -> None:
         """Have a key open nothing any more."""

@@ -4,7 +4,6 @@ import signal
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from service import Settings, open_service
@@ -23,12 +22,6 @@ def start_run(client: httpx.Client, wanted: dict[str, object]) -> str:
     taken = client.post("/v1/runs", json=wanted)
     assert taken.status_code == 202, taken.text
     return taken.headers["location"]
-
-
-def workers(service: Running) -> list[psutil.Process]:
-    """The demo processes of a service."""
-    children = psutil.Process(service.process.pid).children(recursive=True)
-    return [child for child in children if "demos.worker" in child.cmdline()]
 
 
 def test_a_run_is_followed_to_its_result_which_is_that_of_the_library(service: Running, built_home: Path) -> None:
@@ -105,7 +98,7 @@ def test_the_queue_is_bounded_its_runs_can_be_taken_back_and_one_caller_does_not
             assert client.delete(place).status_code == 202
         assert [events(client, f"{place}/events")[-1][1]["state"] for place in taken] == ["cancelled"] * len(taken)
         assert events(other, f"{modest_run}/events")[-1][1]["state"] == "done"
-        assert workers(service) == []
+        assert service.workers() == []
 
 
 def test_a_run_whose_process_is_killed_is_started_again(start: Start) -> None:
@@ -116,7 +109,7 @@ def test_a_run_whose_process_is_killed_is_started_again(start: Start) -> None:
             for line in answer.iter_lines():
                 if '"state":"running"' in line and '"fraction":0.0' not in line:
                     break
-            (worker,) = workers(service)
+            (worker,) = service.workers()
             worker.send_signal(signal.SIGKILL)
         assert events(client, f"{place}/events")[-1][1]["state"] == "done"
 
