@@ -6,7 +6,7 @@ import time
 import uuid
 from dataclasses import dataclass
 
-from anyio import to_thread
+from anyio import move_on_after, to_thread
 from cachetools import LRUCache
 from fastapi import Request, Response
 from starlette.datastructures import MutableHeaders
@@ -19,7 +19,9 @@ from graph import AtlasError
 from service import LiveService
 
 LOG = logging.getLogger("genatlas.access")
-LONGEST_BODY = 1_000_000
+BODILESS = ("GET", "HEAD", "OPTIONS")
+LONGEST_BODY, BODY_S = 1_000_000, 20
+"""Bytes of a body, and the seconds that it may take to come."""
 KEPT_BYTES, LONGEST_KEPT = 32 * 2**20, 256 * 2**10
 """Bytes of answers that are kept for who asks the same again, and of the longest one among them."""
 OWN = ("/v1/me", "/v1/runs")
@@ -61,7 +63,11 @@ class Gate:
         sent = _Sent(send, request.state.id)
         response = await self._refusal(request)
         if response is None:
-            response = await self._answer(scope, receive, sent)
+            whole = await _whole(request.method, receive)
+            if whole is None:
+                response = problems.problem(request, 408, f"The body did not come within {BODY_S} seconds.")
+            else:
+                response = await self._answer(scope, whole, sent)
         if response is not None:
             await response(scope, receive, sent)
         self._tell(request, sent, time.perf_counter() - began)
@@ -76,7 +82,9 @@ class Gate:
             request.state.caller = await self._access.admit(request)
         except AtlasError as error:
             if isinstance(error, Refused) and error.status == 401 and "authorization" in request.headers:
-                LOG.warning("key refused", extra={"id": request.state.id, "caller": error.__class__.__name__})
+                LOG.warning(
+                    "key refused", extra={"id": request.state.id, "caller": request.client and request.client.host}
+                )
             return problems.told(request, error)
         return None
 
@@ -181,9 +189,27 @@ def _identity(request: Request) -> str:
     return given if given.isascii() and given.isprintable() and 0 < len(given) <= 64 else uuid.uuid4().hex
 
 
+async def _whole(method: str, receive: Receive) -> Receive | None:
+    """The body read as a whole, to be received again from memory; None where it does not come in time."""
+    if method in BODILESS:
+        return receive
+    read: list[Message] = []
+    with move_on_after(BODY_S):
+        while not read or read[-1].get("more_body", False):
+            read.append(await receive())
+    if not read or read[-1].get("more_body", False):
+        return None
+    parts = iter(read)
+
+    async def again() -> Message:
+        return next(parts, None) or await receive()
+
+    return again
+
+
 def _is_too_long(request: Request) -> bool:
     """Whether a body is longer than is read, or does not say how long it is."""
-    if request.method in ("GET", "HEAD", "OPTIONS"):
+    if request.method in BODILESS:
         return False
     length = request.headers.get("content-length", "0" if "transfer-encoding" not in request.headers else "")
     return not length.isdecimal() or int(length) > LONGEST_BODY

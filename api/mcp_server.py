@@ -166,6 +166,7 @@ def _add_run_demo(server: MCPServer[Any], live: LiveService, runs: Callable[[], 
                     await anyio.sleep(FOLLOW_S)
             finally:
                 queue.cancel(run)  # nothing where it is over; else the caller has gone
+            await ctx.report_progress(1.0, 1.0, run.state)
             if run.outcome is None:
                 raise ToolError(run.error or f"{demo} gave no result.")
             return texts.page(texts.outcome_text(run.outcome), cursor, atlas.opened.id)

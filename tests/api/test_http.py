@@ -1,6 +1,7 @@
 import gzip
 import json
 import os
+import socket
 import subprocess
 import sys
 from datetime import date
@@ -129,6 +130,14 @@ def test_a_body_that_is_too_long_is_refused_unread(client: httpx.Client) -> None
     endless = client.post("/v1/paths", content=iter([b"{}"]))
     assert [refused.status_code, endless.status_code] == [413, 413]
     assert refused.json()["title"]
+
+
+def test_a_body_that_does_not_come_holds_nobody_up(client: httpx.Client, address: str) -> None:
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as slow:
+        slow.sendall(b"POST /v1/paths HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+        assert client.get("/healthz").status_code == 200
+        assert slow.recv(1000).startswith(b"HTTP/1.1 408 ")
 
 
 def test_who_has_an_answer_is_told_so_until_the_build_changes(client: httpx.Client) -> None:

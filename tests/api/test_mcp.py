@@ -175,7 +175,8 @@ def test_over_http_demos_are_run_by_who_may_and_progress_is_told(service: Runnin
     refused, done, misspelt, no_preset = anyio.run(runs)
     assert (refused[0], "has not the scope run-demos" in refused[1]) == (True, True)
     assert (done[0], "## Claims, checked in this run" in done[1]) == (False, True)
-    assert seen == sorted(seen) != []
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
     assert (misspelt[0], 'did you mean "seed"' in misspelt[1]) == (True, True)
     assert (no_preset[0], "is no preset" in no_preset[1]) == (True, True)
 
