@@ -1,7 +1,17 @@
 """The domain: topics, the edges between them, the stores that hold them and the questions they answer."""
 
+from graph.cypher import to_cypher
 from graph.errors import AtlasError, ComparisonNotFound, StoreUnavailable, TopicNotFound
-from graph.export import ExportUnreadable, from_graphml, from_json, to_graphml, to_json, to_mermaid
+from graph.export import (
+    ExportUnreadable,
+    from_graphml,
+    from_json,
+    to_graphml,
+    to_json,
+    to_mermaid,
+    to_mermaid_sections,
+)
+from graph.jsonld import to_jsonld
 from graph.model import (
     EDGE_KINDS,
     Aspect,
@@ -53,8 +63,11 @@ __all__ = [
     "from_json",
     "nearest_ids",
     "neighbourhood",
+    "to_cypher",
     "to_graphml",
     "to_json",
+    "to_jsonld",
     "to_mermaid",
+    "to_mermaid_sections",
     "transitive_prerequisites",
 ]

@@ -1,6 +1,7 @@
 """The atlas in other people's formats: JSON and GraphML (read back losslessly) and Mermaid (to look at)."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -156,6 +157,30 @@ def to_mermaid(picture: Neighbourhood) -> str:
     lines += [f'  {names[topic.id]}["{_mermaid_text(topic.title)}"]' for topic in picture.topics]
     lines += [_mermaid_link(link, names) for link in picture.links]
     lines.append(f"  style {names[picture.centre]} stroke-width:3px")
+    return "\n".join(lines) + "\n"
+
+
+FEW = 3
+"""Prerequisites between two sections from which a picture of the sections draws an arrow."""
+
+
+def to_mermaid_sections(atlas: Atlas) -> str:
+    """Return the sections as a Mermaid flowchart: an arrow says how many prerequisites lead from one to another.
+
+    Arrows that stand for fewer than FEW are left out.
+    """
+    sections = [topic for topic in atlas.topics if topic.parent is None]
+    names = {section.id: f"s{number}" for number, section in enumerate(sections)}
+    sizes = Counter(topic.section for topic in atlas.topics)
+    section_of = {topic.id: topic.section for topic in atlas.topics}
+    arrows = Counter((section_of[edge.before], section_of[edge.after]) for edge in atlas.prerequisites)
+    lines = ["flowchart LR"]
+    lines += [f'  {names[each.id]}["{_mermaid_text(each.title)}<br>topics: {sizes[each.id]}"]' for each in sections]
+    lines += [
+        f"  {names[before]} -->|{count}| {names[after]}"
+        for (before, after), count in sorted(arrows.items(), key=lambda arrow: (-arrow[1], arrow[0]))
+        if before != after and count >= FEW
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -50,6 +50,16 @@ def atlas_of_outline(outline: Outline) -> Atlas:
     return Atlas(outline.title, tuple(topics_of(outline.topics, 0, "outline")))
 
 
+def outline_of_atlas(atlas: Atlas) -> Outline:
+    """The outline that an atlas was built on, without its foundations; lines are counted from 1."""
+    topics = [topic for topic in atlas.topics if topic.origin == "outline"]
+    lines = (
+        OutlineTopic(line, topic.depth, topic.starred, topic.id, topic.title, topic.title_path)
+        for line, topic in enumerate(topics, start=1)
+    )
+    return Outline(atlas.title, tuple(lines))
+
+
 def topics_of(lines: Iterable[OutlineTopic], start: int, origin: TopicOrigin) -> Iterable[Topic]:
     """Topics without text from the lines of an outline, their positions counted from `start`."""
     for position, line in enumerate(lines, start):

@@ -22,10 +22,13 @@ from graph import (
     comparison_between,
     nearest_ids,
     neighbourhood,
+    to_cypher,
     to_graphml,
     to_json,
+    to_jsonld,
 )
-from search import Answer, Answerer, Filters, Ranking, Searcher, Sentence
+from search import Answer, Answerer, AspectTable, Filters, Ranking, Searcher, Sentence
+from search.comparison import built_table
 from search.sentences import sentences_of
 from service.opened import OpenAtlas, SnapshotAtlas
 from service.settings import Settings
@@ -147,6 +150,10 @@ class Service:
         hint = f" Comparisons with one of them: {', '.join(dict.fromkeys(known))}." if known else ""
         raise NothingCompared(f"Nobody has compared {one} with {other} yet.{hint}")
 
+    def side_by_side(self, one: str, other: str) -> AspectTable:
+        """What two topics' own fields say, where nobody has compared them."""
+        return built_table([self.store.topic(one), self.store.topic(other)], self.store)
+
     def stats(self) -> dict[str, Any]:
         """What the atlas holds, counted from the open graph: totals, and a row for each section.
 
@@ -211,10 +218,27 @@ class Service:
         sources = list({source.text: source for source in (*answer.sentences, *summaries)}.values())
         return retell(answer, sources, self.settings, self._searcher.similarity, on_sentence)
 
-    def export(self, kind: Literal["json", "graphml"]) -> bytes:
-        """The whole atlas in a format that reads back to the same atlas."""
+    def export(
+        self, kind: Literal["json", "graphml", "jsonld", "cypher", "opml"], base_url: str | None = None
+    ) -> bytes:
+        """The whole atlas in another format (docs/formats.md); JSON and GraphML read back to the same atlas.
+
+        JSON-LD names things by the pages of the static site that is published at `base_url`, or by URNs.
+        """
         atlas = self.opened.atlas()
-        return to_json(atlas) if kind == "json" else to_graphml(atlas)
+        match kind:
+            case "json":
+                return to_json(atlas)
+            case "graphml":
+                return to_graphml(atlas)
+            case "jsonld":
+                return to_jsonld(atlas, base_url)
+            case "cypher":
+                return to_cypher(atlas).encode()
+            case "opml":
+                from ingest import outline_of_atlas, write_outline
+
+                return write_outline(outline_of_atlas(atlas), "opml").encode()
 
     def path(self, goals: Sequence[str], known: Collection[str] = (), thorough: bool = False) -> "StudyPath":
         """What to learn for the goals (topic ids), in order."""
@@ -308,6 +332,12 @@ class Service:
 
         self._refuse_pending(demo_id)
         return settle(self.describe_demo(demo_id), params)
+
+    def describe_demos(self) -> "Mapping[str, Description]":
+        """The same of every demo that can be run, by id; those of new code are asked of one process, together."""
+        from demos import describe_all
+
+        return describe_all(cache=self._demo_cache)
 
     def run_demo(
         self,

@@ -1,6 +1,5 @@
 """Commands about topics and the edges between them: topic, prereq, compare, export."""
 
-import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +9,7 @@ import typer
 
 from graph import Prerequisite, Topic
 from service import Service, open_service, wire
-from ui.terminal import AsJson, breadcrumb, console, note, plain, print_json
+from ui.terminal import AsJson, breadcrumb, console, note, plain, print_json, progress_bar, write_document
 
 TopicName = Annotated[str, typer.Argument(help="A topic: its id, the end of its id, or words.")]
 
@@ -20,7 +19,11 @@ class Format(StrEnum):
 
     json = "json"
     graphml = "graphml"
+    jsonld = "jsonld"
+    cypher = "cypher"
+    opml = "opml"
     mermaid = "mermaid"
+    site = "site"
 
 
 def register(app: typer.Typer) -> None:
@@ -155,27 +158,51 @@ def compare(one: TopicName, other: TopicName, json: AsJson = False) -> None:
 
 def export(
     format_: Annotated[
-        Format, typer.Option("--format", help="json and graphml hold the whole atlas; mermaid draws a topic.")
+        Format,
+        typer.Option(
+            "--format",
+            help="json and graphml hold the whole atlas and read back; jsonld is SKOS and schema.org; cypher loads a "
+            "Neo4j; opml is the outline; mermaid draws the sections, or a topic; site is a folder of web pages.",
+        ),
     ] = Format.json,
     topic: Annotated[str | None, typer.Option(help="The topic whose neighbourhood mermaid draws.")] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="Where the site will be published: for its sitemap, and for names in jsonld.")
+    ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write; standard output if left out.")
+        Path | None,
+        typer.Option("-o", "--output", help="File to write (for a site a folder); standard output if left out."),
     ] = None,
 ) -> None:
     """Write the atlas in another format."""
-    from graph import to_mermaid
+    if topic is not None and format_ is not Format.mermaid:
+        raise typer.BadParameter("only mermaid draws a topic; leave --topic out", param_hint="--topic")
+    if base_url is not None and format_ not in (Format.site, Format.jsonld):
+        raise typer.BadParameter("only site and jsonld have addresses; leave it out", param_hint="--base-url")
+    if base_url is not None and not base_url.startswith(("https://", "http://")):
+        raise typer.BadParameter("it begins with https:// or http://", param_hint="--base-url")
+    if format_ is Format.site:
+        _export_site(output, base_url)
+    elif format_ is Format.mermaid:
+        write_document(_picture(open_service(), topic), output)
+    else:
+        write_document(open_service().export(format_.value, base_url), output)
 
-    service = open_service()
-    if format_ is Format.mermaid:
-        if topic is None:
-            raise typer.BadParameter("mermaid draws one neighbourhood: name its --topic", param_hint="--topic")
-        data = to_mermaid(service.neighbourhood(resolve(service, topic).id)).encode()
-    elif topic is not None:
-        raise typer.BadParameter("json and graphml hold the whole atlas; leave --topic out", param_hint="--topic")
-    else:
-        data = service.export(format_.value)
-    if output is None:
-        sys.stdout.buffer.write(data)
-    else:
-        output.write_bytes(data)
-        note(f"{output}: {len(data):,} bytes")
+
+def _picture(service: Service, topic: str | None) -> str:
+    from graph import to_mermaid, to_mermaid_sections
+
+    if topic is None:
+        return to_mermaid_sections(service.opened.atlas())
+    return to_mermaid(service.neighbourhood(resolve(service, topic).id))
+
+
+def _export_site(folder: Path | None, base_url: str | None) -> None:
+    from ui.website import write_site
+
+    if folder is None:
+        raise typer.BadParameter("a site is a folder: name it", param_hint="--output")
+    with progress_bar("Reading the atlas") as show:
+        report = write_site(open_service(), folder, base_url, show)
+    size = f"{report.bytes / 2**20:,.0f} MiB"
+    note(f"{folder}: {report.topics:,} topics, {report.files:,} files, {size}. Open {folder / 'index.html'}")

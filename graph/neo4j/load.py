@@ -17,12 +17,12 @@ import msgspec
 
 from graph.analysis import Analysis
 from graph.errors import AtlasError
-from graph.export import hierarchy
 from graph.model import Atlas
 from graph.neo4j.connection import Conflict, Neo4jConnection
 from graph.neo4j.schema import migrate
 from graph.neo4j.store import SERVING
 from graph.progress import Progress
+from graph.tables import Rows, edge_tables, node_tables
 
 BATCH = 1_000
 """Rows of one transaction. 500 to 1,000 load fastest; larger ones only take more of the server's memory."""
@@ -32,8 +32,6 @@ WRITERS = 2
 
 ABANDONED_S = 600
 """Seconds without a step after which the unfinished build of another loader counts as abandoned."""
-
-Rows = Sequence[Mapping[str, Any]]
 
 
 class LoadIncomplete(AtlasError):
@@ -200,33 +198,18 @@ NODE_LABELS = {
 
 def _phases(contents: Contents) -> list[_Phase]:
     """Nodes first, then the edges between them."""
-    atlas = contents.atlas
+    nodes = node_tables(contents.atlas)
+    keys = {table.label: table.key for table in nodes}
 
     def phase(name: str, query: str, rows: Rows) -> _Phase:
         return _Phase(name, query, lambda: rows, len(rows))
 
     return [
-        phase("topics", "UNWIND $rows AS row CREATE (t:Topic {build: $build}) SET t += row", _topics(atlas)),
-        phase("demos", "UNWIND $rows AS row CREATE (d:Demo {build: $build}) SET d += row", _in_order(atlas.demos)),
-        phase(
-            "references",
-            "UNWIND $rows AS row CREATE (r:Reference {build: $build}) SET r += row",
-            _in_order(atlas.references),
-        ),
-        phase(
-            "comparisons",
-            "UNWIND $rows AS row CREATE (c:Comparison {build: $build}) SET c += row",
-            [
-                {
-                    "id": each.id,
-                    "question": each.question,
-                    "aspects": msgspec.json.encode(each.aspects).decode(),
-                    "same": each.same,
-                    "choose": each.choose,
-                    "order": order,
-                }
-                for order, each in enumerate(atlas.comparisons)
-            ],
+        *(
+            phase(
+                table.name, f"UNWIND $rows AS row CREATE (n:{table.label} {{build: $build}}) SET n += row", table.rows
+            )
+            for table in nodes
         ),
         _Phase(
             "passages",
@@ -248,100 +231,20 @@ def _phases(contents: Contents) -> list[_Phase]:
             lambda: ({"name": name, "data": make()} for name, make in contents.data.items()),
             len(contents.data),
         ),
-        phase(
-            "subtopics",
-            _edges("Topic {build: $build, id: row.parent}", "HAS_SUBTOPIC", "Topic {build: $build, id: row.child}"),
-            [{"parent": above, "child": below, "edge": {"order": order}} for above, below, order in hierarchy(atlas)],
-        ),
-        phase(
-            "prerequisites",
-            _edges("Topic {build: $build, id: row.before}", "PREREQUISITE_OF", "Topic {build: $build, id: row.after}"),
-            _prerequisites(atlas),
-        ),
-        phase(
-            "sides of comparisons",
-            _edges("Comparison {build: $build, id: row.id}", "HAS_SIDE", "Topic {build: $build, id: row.side}"),
-            [
-                {"id": each.id, "side": side, "edge": {"order": order}}
-                for each in atlas.comparisons
-                for order, side in enumerate(each.between)
-            ],
-        ),
-        phase(
-            "comparisons between topics",
-            _edges("Topic {build: $build, id: row.one}", "COMPARES_WITH", "Topic {build: $build, id: row.other}"),
-            [
-                {"one": each.between[0], "other": other, "edge": {"comparison": each.id}}
-                for each in atlas.comparisons
-                for other in each.between[1:]
-            ],
-        ),
-        phase(
-            "concepts",
-            _edges("Topic {build: $build, id: row.lead}", "SAME_CONCEPT_AS", "Topic {build: $build, id: row.twin}"),
-            [
-                {"lead": group.canonical, "twin": twin, "edge": {"group": number, "order": order}}
-                for number, group in enumerate(atlas.concepts)
-                for order, twin in enumerate(group.topics[1:], start=1)
-            ],
-        ),
-        phase(
-            "demos of topics",
-            _edges("Topic {build: $build, id: row.topic}", "DEMONSTRATED_BY", "Demo {build: $build, id: row.demo}"),
-            [
-                {
-                    "topic": each.id,
-                    "demo": each.demo.demo,
-                    "edge": {"params": msgspec.json.encode(each.demo.params).decode(), "look_at": each.demo.look_at},
-                }
-                for each in atlas.topics
-                if each.demo is not None
-            ],
-        ),
         *(
             phase(
-                f"references of {name}",
-                _edges(f"{label} {{build: $build, id: row.id}}", "CITES", "Reference {build: $build, key: row.key}"),
-                [
-                    {"id": each.id, "key": key, "edge": {"order": order}}
-                    for each in citing
-                    for order, key in enumerate(each.refs)
-                ],
+                table.name,
+                f"""
+                UNWIND $rows AS row
+                MATCH (a:{table.start} {{build: $build, {keys[table.start]}: row.start}})
+                MATCH (z:{table.end} {{build: $build, {keys[table.end]}: row.end}})
+                CREATE (a)-[e:{table.kind}]->(z) SET e += row.edge
+                """,
+                table.rows,
             )
-            for name, label, citing in (
-                ("topics", "Topic", atlas.topics),
-                ("comparisons", "Comparison", atlas.comparisons),
-            )
+            for table in edge_tables(contents.atlas)
         ),
     ]
-
-
-def _edges(start: str, kind: str, end: str) -> str:
-    return f"UNWIND $rows AS row MATCH (a:{start}) MATCH (z:{end}) CREATE (a)-[e:{kind}]->(z) SET e += row.edge"
-
-
-def _topics(atlas: Atlas) -> Rows:
-    rows: list[dict[str, Any]] = []
-    for topic in atlas.topics:
-        row = msgspec.to_builtins(topic)
-        for elsewhere in ("parent", "demo", "refs"):  # these are edges
-            del row[elsewhere]
-        row["section"] = topic.section
-        rows.append(row)
-    return rows
-
-
-def _in_order(values: Sequence[object]) -> Rows:
-    return [msgspec.to_builtins(value) | {"order": order} for order, value in enumerate(values)]
-
-
-def _prerequisites(atlas: Atlas) -> Rows:
-    rows: list[dict[str, Any]] = []
-    for order, edge in enumerate(atlas.prerequisites):
-        fields = msgspec.to_builtins(edge) | {"order": order}
-        del fields["before"], fields["after"]
-        rows.append({"before": edge.before, "after": edge.after, "edge": fields})
-    return rows
 
 
 def _passages(passages: Iterable[PassageRow]) -> Iterator[Mapping[str, Any]]:

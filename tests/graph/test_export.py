@@ -7,12 +7,14 @@ from graph import (
     Atlas,
     ExportUnreadable,
     NetworkXStore,
+    Prerequisite,
     from_graphml,
     from_json,
     neighbourhood,
     to_graphml,
     to_json,
     to_mermaid,
+    to_mermaid_sections,
 )
 from tests.graph.atlases import ATLAS, atlas_of, atlases
 
@@ -80,6 +82,18 @@ def test_mermaid_draws_each_kind_of_link_in_its_own_way() -> None:
     assert f"  {name['Transport']} --> {name['Wgan']}" in lines
     assert f"  {name['Gan']} --- {name['Wgan']}" in lines
     assert f"  {name['Dcgan']} -.- {name['Wgan']}" in lines
+
+
+def test_the_picture_of_the_sections_counts_what_leads_from_one_to_another() -> None:
+    edges = [Prerequisite(f"a/{n}", f"b/{n}", "So.") for n in range(3)] + [Prerequisite("b", "c", "So.")]
+    atlas = atlas_of(["a", "a/0", "a/1", "a/2", "b", "b/0", "b/1", "b/2", "c"], *edges)
+    assert to_mermaid_sections(atlas).splitlines() == [
+        "flowchart LR",
+        '  s0["A<br>topics: 4"]',
+        '  s1["B<br>topics: 4"]',
+        '  s2["C<br>topics: 1"]',
+        "  s0 -->|3| s1",
+    ]
 
 
 def test_mermaid_syntax_in_a_title_is_written_as_entities() -> None:

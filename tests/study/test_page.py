@@ -85,6 +85,20 @@ def test_a_course_is_a_page_by_weeks() -> None:
     assert [each for each in headings if each.startswith("Week")] == ["Week 1, 25 min", "Week 2, 25 min"]
 
 
+def test_a_formula_is_in_the_part_of_mathml_that_browsers_draw() -> None:
+    """It knows upright letters as their only style, and neither aligned tables nor a space after a function."""
+    assert "<mi>𝔼</mi>" in formula_mathml(r"\mathbb E")
+    assert "<mi>ℒ</mi>" in formula_mathml(r"\mathcal L")
+    assert "<mi>𝛉</mi><mn>𝟏</mn>" in formula_mathml(r"\mathbf{\theta1}")
+    assert "<mi>softmax</mi>" in formula_mathml(r"\mathrm{softmax}(x)")
+    assert '<mo lspace="0.167em" rspace="0.167em">log</mo><mi>p</mi>' in formula_mathml(r"\log p")
+    assert '<mo lspace="0.167em" rspace="0">log</mo><mo' in formula_mathml(r"\log(p)")
+    assert formula_mathml(r"\begin{aligned}a&=b\\c&=d\end{aligned}").count("<mtr>") == 2
+    assert formula_mathml(r"\lVert x\rVert").count('<mo stretchy="false">&#x02016;</mo>') == 2
+    assert 'stretchy="true"' in formula_mathml(r"\left|x\right|")
+    assert 'display="inline"' in formula_mathml("x", "inline")
+
+
 def test_a_formula_becomes_mathml_and_what_is_none_stays_readable() -> None:
     assert formula_mathml(r"\frac{a}{b}").startswith("<math")
     assert "<mfrac>" in formula_mathml(r"\frac{a}{b}")
