@@ -169,7 +169,6 @@ def test_a_bad_line_of_a_batch_is_told_with_its_number_and_the_rest_is_answered(
         (("demo", "show", "vae-digit"), ('No demo "vae-digit"', "vae-digits")),
         (("demo", "run", "vae-digits", "--param", "latent_dim=900"), ("between 1 and 32, got 900", "Nothing was run")),
         (("demo", "run", "vae-digits", "--param", "latents=3"), ("latents", "Nothing was run")),
-        (("demo", "run", "context-extension"), ("not built yet",)),
         (("search", " "), ("The query is empty",)),
         (("search", "x" * 2000), ("at most 1,000",)),
         (("search", "x", "--section", "nonsense"), ("nonsense",)),
