@@ -5,8 +5,7 @@ Source: separability score: Karras, Laine, Aila 2018, arXiv:1812.04948, §4.2; e
   al. 2019 (InterFaceGAN), arXiv:1907.10786; Newton's method for the squared hinge: Chapelle 2007.
 Watch: the normal of one hyperplane is the edit: along it every face puts on glasses, and on the way some change mouth,
   hair or pose. Project the others' normals out, and these stay. The mapping network is what makes boundaries straight:
-  in Z the same faces are divided by curved ones, and hyperplanes and edits are worse. (The generator here sets the
-  sliders of a drawing program, so that a judge can read every face.)
+  in Z the same faces are divided by curved ones. (The generator sets the sliders of a drawing program.)
 """
 
 from collections.abc import Mapping
