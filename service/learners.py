@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     from study.cards import Card
     from study.learner import Memory, Profile
     from study.memory import Rating
+    from study.placement import Placement, Placer
     from study.progress import ProgressStore
     from study.recall import Recall, Weak
 
 FILE = "progress.db"
+PLACERS = 16
+"""Sections that are kept ready to be asked about: some megabytes each."""
 
 
 class Learners:
@@ -143,6 +146,41 @@ class Learners:
     def _memories(self, learner: Learner) -> "Mapping[str, Memory]":
         """What can be asked about: the topics in review that the atlas has."""
         return {topic_id: memory for topic_id, memory in learner.memories.items() if topic_id in self._ids}
+
+    # Placement
+
+    def place(self, learner: Learner, topic_id: str, answers: Mapping[str, bool]) -> "Placement":
+        """What answers (known or not, by topic) say about a section, or any topic with all beneath it, and what to ask.
+
+        What the learner has marked as known is not asked about. Raises TopicNotFound.
+        """
+        marked = [each for each, mark in learner.marks.items() if (mark.status, mark.origin) == ("known", "told")]
+        return self._placer(topic_id).place(answers, [each for each in marked if each not in answers])
+
+    def keep_placement(self, name: str, topic_id: str, answers: Mapping[str, bool]) -> Learner:
+        """Keep what a placement found: answers as told, the rest as inferred. Raises TopicNotFound."""
+        from study.placement import placed
+
+        self._placer(topic_id)  # made before the database waits
+        return self._change(
+            name, lambda learner, now: placed(learner, self.place(learner, topic_id, answers), answers, now)
+        )
+
+    def forget_inferred(self, name: str, topic_id: str) -> Learner:
+        """Take off what placements have inferred about a topic and all beneath it. Raises TopicNotFound."""
+        beneath = {topic.id for topic in self._store.subtree(topic_id)}
+
+        def forget(learner: Learner, now: datetime) -> Changes:
+            inferred = [each for each, mark in learner.marks.items() if mark.origin == "inferred" and each in beneath]
+            return unmark_topics(learner, inferred, now)
+
+        return self._change(name, forget)
+
+    @cached_property
+    def _placer(self) -> "Callable[[str], Placer]":
+        from study.placement import Placer
+
+        return lru_cache(maxsize=PLACERS)(partial(Placer, self._store))
 
     # The whole profile
 

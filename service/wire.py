@@ -1,6 +1,6 @@
 """The JSON that other tools rely on, made in one place for all front ends (docs/formats.md)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from study import FittedPath, Learner, Ready, StudyDay, Unlocks
     from study.cards import Card
     from study.memory import Rating
+    from study.placement import Placement
 
 
 def topic_line(topic: Topic) -> dict[str, Any]:
@@ -192,6 +193,22 @@ def reviewed(service: Service, learner: "Learner", topic_id: str, rating: "Ratin
         "rating": rating.name,
         "memory": msgspec.to_builtins(learner.memories[place]),
         "weakest": msgspec.to_builtins(weak),
+    }
+
+
+def placement(service: Service, of: "Placement", answers: Mapping[str, bool]) -> dict[str, Any]:
+    """What a placement found so far, told apart from inferred, and what it asks next."""
+    from study.cards import question_about
+
+    asked = None if of.ask is None else service.store.topic(of.ask)
+    return {
+        "section": next(iter(of.chances)),
+        "ask": None if asked is None else topic_line(asked) | {"question": question_about(asked)},
+        "left": of.left,
+        "told": {topic_id: known for topic_id, known in answers.items() if topic_id in of.chances},
+        "inferred": {topic_id: round(of.chances[topic_id], 4) for topic_id in of.inferred},
+        "unsure": round(of.unsure, 1),
+        "chances": {topic_id: round(chance, 4) for topic_id, chance in of.chances.items()},
     }
 
 

@@ -35,7 +35,13 @@ def cards_of(store: GraphStore, topic_id: str, known: Collection[str]) -> list[C
         if all(side == topic_id or side in known for side in each.between):
             sides = tuple(store.topic(side) for side in each.between)
             cards.append(Card(topic, "comparison", each.question, each.same, sides=sides, aspects=each.aspects))
-    return cards or [Card(topic, "question", f"What is this: {topic.title}?", topic.summary, topic.formula)]
+    return cards or [Card(topic, "question", question_about(topic), topic.summary, topic.formula)]
+
+
+def question_about(topic: Topic) -> str:
+    """Return a topic's first question that is a whole one; where nobody wrote any, what the topic is."""
+    whole = [each for each in topic.questions if each.endswith("?")]
+    return next(iter([*whole, *topic.questions]), f"What is this: {topic.title}?")
 
 
 def card_for(store: GraphStore, topic_id: str, known: Collection[str], last: date) -> Card:

@@ -1,6 +1,6 @@
-"""Commands about one learner: profile, mark, note."""
+"""Commands about one learner: profile, mark, note, place."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,10 +11,11 @@ import typer
 from graph import TopicNotFound
 from service import Service, open_service, wire
 from ui.cli_graph import TopicName, resolve
-from ui.terminal import AsJson, console, note, plain, print_json, write_document
+from ui.terminal import AsJson, breadcrumb, console, note, plain, print_json, write_document
 
 if TYPE_CHECKING:
     from study import Learner
+    from study.placement import Placement
 
 Name = Annotated[str, typer.Argument(help="A profile.")]
 ProfileOption = Annotated[str | None, typer.Option(help="Learner profile; GENATLAS_PROFILE if left out.")]
@@ -36,6 +37,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(profiles, name="profile")
     app.command("mark")(mark)
     app.command("note")(take_note)
+    app.command("place")(place)
 
 
 def of_learner(service: Service, profile: str | None) -> str:
@@ -83,6 +85,86 @@ def take_note(
         print_json({"topic": topic_id, "note": kept})
     else:
         console().print(plain(kept) if kept else f"No note about {plain(topic_id)}.")
+
+
+def place(
+    section: Annotated[str, typer.Argument(help="A section, or any topic with all beneath it.")],
+    answer: Annotated[
+        list[str] | None, typer.Option("--answer", help="TOPIC=yes or TOPIC=no, asked before the rest (repeatable).")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep what was found without asking whether to.")] = False,
+    forget: Annotated[bool, typer.Option("--forget", help="Take off what placements have inferred here.")] = False,
+    profile: ProfileOption = None,
+    json: AsJson = False,
+) -> None:
+    """Find out with at most twelve questions what you know of a section, and mark it. With --json nothing is asked."""
+    service = open_service()
+    name = of_learner(service, profile)
+    learner = service.learners.learner(name)
+    root = resolve(service, section)
+    if forget:
+        before = len(learner.marks)
+        learner = service.learners.forget_inferred(name, root.id)
+        note(f"{before - len(learner.marks)} inferred marks are off {root.id}.")
+        return
+    answers = dict(_answered(service, each) for each in answer or ())
+    if not json:
+        _ask_all(service, learner, root.id, answers)
+    found = service.learners.place(learner, root.id, answers)
+    if json:
+        print_json(wire.placement(service, found, answers))
+    else:
+        _print_placement(service, found, answers)
+    if answers and (keep or (not json and typer.confirm("Keep this?", default=True))):
+        service.learners.keep_placement(name, root.id, answers)
+        note(f"Kept. What is inferred stands apart: genatlas profile show {name}; off again: genatlas place {root.id} "
+             "--forget")  # fmt: skip
+
+
+def _ask_all(service: Service, learner: "Learner", section: str, answers: dict[str, bool]) -> None:
+    """Ask until it is enough or the learner ends it; `answers` fills."""
+    from study.cards import question_about
+
+    order: list[str] = []
+    while (found := service.learners.place(learner, section, answers)).ask is not None:
+        asked = service.store.topic(found.ask)
+        console().print(f"\n[dim]{plain(breadcrumb(asked))} · {found.left} left at most[/dim]")
+        console().print(f"[bold]{plain(asked.title)}[/bold]\n{plain(question_about(asked))}")
+        said = ""
+        while said not in ("y", "n", "b", "q"):
+            said = typer.prompt("Could you answer that? y, n, b for the one before, q ends", default="n")
+            said = said.strip().lower()[:1]
+        if said == "q":
+            return
+        if said == "b" and order:
+            answers.pop(order.pop())
+        elif said != "b":
+            answers[asked.id] = said == "y"
+            order.append(asked.id)
+
+
+def _answered(service: Service, text: str) -> tuple[str, bool]:
+    """A topic and what was said about it, from TOPIC=yes or TOPIC=no."""
+    words, _, said = text.rpartition("=")
+    if not words or said not in ("yes", "no"):
+        raise typer.BadParameter(f"{text} is not TOPIC=yes or TOPIC=no", param_hint="--answer")
+    return resolve(service, words).id, said == "yes"
+
+
+def _print_placement(service: Service, found: "Placement", answers: Mapping[str, bool]) -> None:
+    out = console()
+    told = [topic_id for topic_id, known in answers.items() if known]
+    lists = {"Known, as you say": told, "Known, it seems": list(found.inferred)}
+    for heading, topic_ids in lists.items():
+        if topic_ids:
+            out.print(f"\n[bold]{heading}[/bold]")
+        for topic_id in topic_ids:
+            sure = f"  {min(0.99, found.chances[topic_id]):.0%}" if topic_id not in answers else ""
+            out.print(f"  {plain(service.store.topic(topic_id).title)}{sure}  [dim]{plain(topic_id)}[/dim]")
+    out.print(
+        f"\n{len(answers)} asked: {len(told)} known as you say, {len(found.inferred)} more as it seems, of "
+        f"{len(found.chances)} topics. Judging every one of them now, {found.unsure:.0f} would be judged wrongly."
+    )
 
 
 def _named(service: Service, learner: "Learner", words: str) -> str:
@@ -161,7 +243,7 @@ def _print_learner(service: Service, learner: "Learner") -> None:
 
 
 def _line(service: Service, topic_id: str, gone: set[str], probability: float | None = None) -> str:
-    sure = "" if probability is None else f"  {probability:.0%}"
+    sure = "" if probability is None else f"  {min(0.99, probability):.0%}"  # nothing inferred is certain
     if topic_id in gone:
         return f"  {plain(topic_id)}{sure}  [dim]no longer in the atlas[/dim]"
     return f"  {plain(service.store.topic(topic_id).title)}{sure}  [dim]{plain(topic_id)}[/dim]"

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from urllib.parse import quote
 
-PAGES = {"explore": "", "topic": "topic", "ask": "ask", "path": "path", "demo": "demo"}
-_PARAMETER = {"explore": "topic", "topic": "id", "ask": "q", "path": "goal", "demo": "topic"}
+PAGES = {"explore": "", "topic": "topic", "ask": "ask", "path": "path", "place": "place", "demo": "demo"}
+_PARAMETER = {"explore": "topic", "topic": "id", "ask": "q", "path": "goal", "place": "topic", "demo": "topic"}
 
 
 def address(page: str, value: str) -> str:

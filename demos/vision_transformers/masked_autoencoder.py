@@ -28,7 +28,7 @@ DRAWS, RIDGE = 5, 1.0  # sets of labelled images that an accuracy is the mean of
 
 class Params(DemoParams):
     mask_ratio: float = Field(0.5, ge=0.1, le=0.9, description="Share of patches that are hidden")
-    epochs: int = Field(20, ge=1, le=100, description="Passes over 1,400 images without labels")
+    epochs: int = Field(18, ge=1, le=100, description="Passes over 1,400 images without labels")
     labels: int = Field(100, ge=20, le=1000, description="Labelled images that the linear classifier learns from")
     target: Literal["hidden", "visible"] = Field("hidden", description="Patches whose pixels are asked for")
     seed: int = Field(0, ge=0, le=9999, description="Seed of grain, split, weights, masks and labelled images")

@@ -35,7 +35,12 @@ ADDRESSES = {
     "ask-empty": "/ask",
     "path": f"/path?goal={coded(ELBO)}",
     "path-empty": "/path",
+    "compare": f"/compare?topic={coded(ELBO)}&with={coded(KL)}",
+    "compare-authored": f"/compare?topic={VAE}&with=generative-adversarial-networks",
+    "compare-empty": "/compare",
     "progress": "/progress",
+    "place": f"/place?topic={VAE}",
+    "place-empty": "/place",
     "demo": f"/demo?topic={coded(KL)}&seed=3",
     "demo-list": "/demo",
 }
@@ -52,7 +57,12 @@ HEADINGS = {
     "ask-empty": "Ask",
     "path": "Study path",
     "path-empty": "Study path",
+    "compare": "ELBO (Evidence Lower Bound)",
+    "compare-authored": "Variational Autoencoders (VAEs)",
+    "compare-empty": "Compare",
     "progress": "Progress",
+    "place": "What do you know already?",
+    "place-empty": "What do you know already?",
     "demo": "KL divergence: formula, sampling, and the two directions",
     "demo-list": "Demos",
 }
@@ -108,7 +118,13 @@ def test_a_deep_link_opened_cold_shows_its_page(browser: Browser, app_url: str, 
 def test_a_walk_over_all_pages_asks_no_other_host_and_meets_no_fault(visitor: Visitor) -> None:
     page = graph(visitor.open("/"))
     navigation = page.get_by_test_id("stTopNavLinkContainer")
-    for title, heading in [("Topic", None), ("Ask", "Ask"), ("Study path", "Study path"), ("Demos", "Demos")]:
+    for title, heading in [
+        ("Topic", None),
+        ("Ask", "Ask"),
+        ("Compare", "Compare"),
+        ("Study path", "Study path"),
+        ("Demos", "Demos"),
+    ]:
         navigation.filter(has_text=title).first.click()
         visitor.settled()
         if heading:
@@ -325,6 +341,23 @@ def test_a_demo_can_be_stopped(visitor: Visitor) -> None:
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_test_id("stAlert").filter(has_text="cancel")).to_be_visible()
     expect(page.get_by_role("button", name="Stop")).to_have_count(0)
+
+
+def test_a_placement_works_by_keys_alone(visitor: Visitor) -> None:
+    page = visitor.open(f"/place?topic={VAE}")
+    for number, key in ((1, "y"), (2, "n"), (3, "b")):
+        expect(page.get_by_text(f"Question {number} of at most 12")).to_have_count(1)
+        visitor.settled()
+        page.keyboard.press(key)
+    expect(page.get_by_text("Question 2 of at most 12")).to_have_count(1)
+    visitor.settled()
+    page.keyboard.press("e")
+    expect(page.locator(".st-key-found")).to_contain_text("1 known as you say")
+    page.keyboard.press("k")
+    expect(page.get_by_test_id("stAlert").filter(has_text="Kept.")).to_be_visible()
+    page.get_by_role("button", name="Take off what was inferred").click()
+    expect(page.get_by_role("button", name="Keep", exact=False)).to_be_visible()
+    visitor.assert_no_fault()
 
 
 def test_a_study_path_is_taken_along_as_files(visitor: Visitor) -> None:

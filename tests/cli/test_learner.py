@@ -109,3 +109,56 @@ def test_an_unreadable_database_is_one_clear_message(genatlas: Genatlas, tmp_pat
 def test_a_path_without_a_profile_loads_no_database(genatlas: Genatlas) -> None:
     done = genatlas("path", RLHF, GENATLAS_PROGRESS_URL="nonsense")
     assert done.returncode == 0
+
+
+VAE = "variational-autoencoders"
+PLAN = ("--answer", f"{ELBO}=yes", "--answer", f"{VAE}/training-objectives=yes")
+
+
+def test_a_placement_asks_at_most_twelve_and_keeps_told_and_inferred_apart(me: Me) -> None:
+    sitting = me("place", VAE, "--keep", said="y\n" * 12)
+    assert sitting.returncode == 0
+    assert 1 <= sitting.stdout.count("Could you answer that?") <= 12
+    assert "Kept." in sitting.stderr
+    marks = json.loads(me("profile", "show", "--json").stdout)["marks"]
+    told = {each for each, mark in marks.items() if mark["origin"] == "told"}
+    inferred = {each for each, mark in marks.items() if mark["origin"] == "inferred"}
+    assert len(told) == sitting.stdout.count("Could you answer that?")
+    assert inferred
+    assert all(marks[each]["probability"] is not None for each in inferred)
+    shown = me("profile", "show").stdout
+    assert shown.index("Known, it seems") > max(shown.index(each) for each in told)
+    path = json.loads(me("path", VAE, "--profile", "me", "--json").stdout)
+    assert set(path["known"]) == told | inferred
+    assert not {step["topic"] for step in path["steps"]} & (told | inferred)
+    assert f"{len(inferred)} inferred marks are off" in me("place", VAE, "--forget").stderr
+    assert set(json.loads(me("profile", "show", "--json").stdout)["marks"]) == told
+
+
+def test_answers_given_beforehand_are_not_asked_for(me: Me) -> None:
+    found = json.loads(me("place", VAE, *PLAN, "--json").stdout)
+    assert found["told"] == {ELBO: True, f"{VAE}/training-objectives": True}
+    assert found["left"] == 10
+    assert found["ask"]["topic"] not in found["told"]
+    assert found["ask"]["question"]
+    assert set(found["inferred"]) <= set(found["chances"])
+    assert json.loads(me("profile", "list", "--json").stdout) == [], "nothing is kept unless it is asked for"
+    me("place", VAE, *PLAN, "--json", "--keep")
+    marks = json.loads(me("profile", "show", "--json").stdout)["marks"]
+    assert {each for each, mark in marks.items() if mark["origin"] == "told"} == set(found["told"])
+    assert {each for each, mark in marks.items() if mark["origin"] == "inferred"} == set(found["inferred"])
+
+
+def test_an_answer_can_be_taken_back_and_a_sitting_left(me: Me) -> None:
+    sitting = me("place", VAE, said="y\nb\nn\nq\nn\n").stdout
+    questions = [line for line in sitting.splitlines() if line.endswith("left at most")]
+    assert questions[0] == questions[2], "the same question again"
+    assert "1 asked: 0 known as you say" in sitting
+    assert json.loads(me("profile", "list", "--json").stdout) == []
+
+
+def test_an_answer_that_is_neither_yes_nor_no_is_refused(me: Me) -> None:
+    for wrong in ("elbo=perhaps", "elbo", "=yes"):
+        refused = me("place", VAE, "--answer", wrong)
+        assert refused.returncode == 2
+        assert "TOPIC=yes or TOPIC=no" in refused.stderr

@@ -4,7 +4,7 @@ from datetime import date, timedelta
 import pytest
 
 from graph import Aspect, Comparison, NetworkXStore
-from study.cards import card_for, cards_of
+from study.cards import card_for, cards_of, question_about
 from tests.graph.atlases import atlas_of
 
 GAN, VAE = "nets/gan", "nets/vae"
@@ -40,6 +40,12 @@ def test_it_is_compared_only_with_what_is_known_too(store: NetworkXStore) -> Non
 def test_a_topic_without_questions_is_asked_for_by_its_title(store: NetworkXStore) -> None:
     (card,) = cards_of(store, VAE, set())
     assert store.topic(VAE).title in card.question
+
+
+def test_of_its_questions_a_whole_one_stands_for_a_topic(store: NetworkXStore) -> None:
+    gan = store.topic(GAN)
+    assert question_about(gan) == "how does a gan learn"
+    assert question_about(replace(gan, questions=("gan", "Who plays?", "Why?"))) == "Who plays?"
 
 
 def test_over_a_month_every_question_comes_up_and_one_day_has_one(store: NetworkXStore) -> None:

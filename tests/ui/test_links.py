@@ -16,6 +16,7 @@ values = st.text(min_size=1).filter(lambda text: text == text.strip() and text.i
         ("topic", "gan/wgan", "/topic?id=gan%2Fwgan"),
         ("ask", "what is β & why?", "/ask?q=what%20is%20%CE%B2%20%26%20why%3F"),
         ("path", "gan", "/path?goal=gan"),
+        ("place", "gan", "/place?topic=gan"),
         ("demo", "gan", "/demo?topic=gan"),
     ],
 )

@@ -31,7 +31,7 @@ def test_no_folder_is_called_pages() -> None:
     assert not (ROOT / "ui" / "pages").exists(), "Streamlit would offer every file in it as a page"
 
 
-@pytest.mark.parametrize("page", ["explore", "topic", "ask", "path", "demo"])
+@pytest.mark.parametrize("page", ["explore", "topic", "ask", "compare", "path", "place", "demo"])
 def test_a_page_imports_nothing_heavy(page: str) -> None:
     """The module-level imports of app.py and of a page, without running the page: its last line is what runs it."""
     code = f"""

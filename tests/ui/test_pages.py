@@ -9,12 +9,12 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from graph import Topic
-from service import LiveService, Service, Settings
+from service import DemoPending, LiveService, Service, Settings, open_service
 from tests.ui.conftest import Open, button, links, pictures, words
 from ui import session
 from ui.widgets.plain import plain
 
-PAGES = ["explore", "topic", "ask", "path", "progress", "demo"]
+PAGES = ["explore", "topic", "ask", "path", "compare", "progress", "place", "demo"]
 VAE = "variational-autoencoders"
 ELBO = "variational-autoencoders/training-objectives/elbo"
 KL = "variational-autoencoders/training-objectives/kl-divergence"
@@ -232,6 +232,14 @@ def test_a_relation_turns_the_page(open_page: Open, atlas: Service) -> None:
     at.button(key=f"page-Learn first-{before}").click().run()
     assert at.title[0].value == atlas.store.topic(before).title
     assert at.query_params["id"] == before
+
+
+def test_a_topic_says_how_much_rests_on_it(open_page: Open, atlas: Service) -> None:
+    found = atlas.unlocks(FLOOR)
+    said = words(open_page("topic", id=FLOOR))
+    assert f"**{len(found.supports)} topics rest on it in the end**" in said
+    section, count = next(iter(found.by_section.items()))
+    assert f"{atlas.store.topic(section).title} :gray[{count}]" in said
 
 
 def test_an_address_of_words_finds_topics_by_them(open_page: Open) -> None:
@@ -525,6 +533,8 @@ def test_a_demo_that_is_still_to_come_says_so(open_page: Open, small_home: Path)
     assert "planned and not built yet" in words(at)
     assert "What will it show?" in words(at)
     assert not [each for each in at.button if each.label == "Run"]
+    with pytest.raises(DemoPending, match="not built yet"):
+        open_service(Settings(home=small_home)).run_demo("planned-demo", {})
 
 
 def test_a_demo_shows_its_settings_at_the_topics_and_the_addresss_values(open_page: Open, atlas: Service) -> None:

@@ -143,6 +143,19 @@ def test_pages_work_while_the_database_does_not(open_page: Open, tmp_path: Path)
     assert "ELBO" in at.title[0].value
 
 
+def test_what_can_be_started_changes_with_what_is_known(open_page: Open, atlas: Service) -> None:
+    def offered(at: AppTest) -> list[str]:
+        found = [query for label, page, query in links(at) if page == "topic" and "rest on it" in label]
+        return [query.removeprefix("id=").replace("%2F", "/") for query in found]
+
+    first = offered(open_page("progress"))
+    assert first == [each.topic.id for each in atlas.ready()[:6] if each.supports]
+    know(open_page, first[0])
+    then = offered(open_page("progress"))
+    assert then == [each.topic.id for each in atlas.ready([first[0]])[:6] if each.supports]
+    assert first[0] not in then
+
+
 def test_the_page_has_a_bar_for_every_section(open_page: Open, atlas: Service) -> None:
     at = open_page("progress")
     bars = at.get("progress")

@@ -10,7 +10,8 @@ from ui.layout import Node, neighbourhood_nodes
 from ui.links import query
 from ui.session import guarded, is_ready, label_of, loading, service, topic_labels
 from ui.widgets.graphview import graph
-from ui.widgets.plain import cell, excerpt, plain, prose, quoted, table
+from ui.widgets.plain import excerpt, plain, prose, quoted
+from ui.widgets.topic_card import aspect_table
 
 EXAMPLES = [
     "What is the reparameterization trick?",
@@ -94,8 +95,7 @@ def answer_card(atlas: Service, answer: Answer) -> None:
         if answer.formula:
             st.latex(answer.formula)
         if answer.table is not None:
-            rows = [[f"**{cell(row.aspect)}**", *map(cell, row.values)] for row in answer.table.rows]
-            st.markdown(table(["", *map(plain, answer.table.titles)], rows))
+            aspect_table(answer.table, list(answer.table.titles))
         if answer.note and "genatlas " not in answer.note:  # a command is no help here: the links below do the same
             st.caption(prose(answer.note))
         if answer.intent in ("prerequisites", "path") and answer.topic is not None:

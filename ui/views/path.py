@@ -29,7 +29,7 @@ from study import (
 )
 from ui.layout import Node
 from ui.links import address, asked_for, query
-from ui.session import guarded, known, service, toggle_known, topic_labels
+from ui.session import guarded, known, learner, service, toggle_known, topic_labels
 from ui.widgets.graphview import graph
 from ui.widgets.plain import plain, prose
 
@@ -100,7 +100,9 @@ def checklist(atlas: Service, path: StudyPath, days: Sequence[StudyDay], left_ou
                 on_change=toggle_known,
                 args=(topic.id,),
             )
+            mine = learner().marks.get(topic.id)
             facts = ["no time for it"] if topic.id in left_out else []
+            facts += ["known, it seems"] if mine and mine.origin == "inferred" else []
             facts += [f"{day_of[topic.id]:%a %d %b}"] if topic.id in day_of else []
             facts.append(f"{step.minutes} min" if topic.minutes else f"{step.minutes} min, a guess")
             facts += [f"needed by step {number_of[step.reasons[0].needed_by]}"] if step.reasons else []

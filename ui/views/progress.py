@@ -1,4 +1,4 @@
-"""Progress: what is due for review, what the learner knows, learns and plans, and the learner's own data."""
+"""Progress: what is due for review, what can be started, what the learner knows and plans, and the learner's data."""
 
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from study.cards import Card
 
 AHEAD_DAYS = 14
+READY = 6
 LONGEST_LIST = 60
 RATINGS = {"again": "Not at all", "hard": "With effort", "good": "Yes", "easy": "At once"}
 
@@ -122,6 +123,24 @@ def nothing_due(atlas: Service, me: Learner) -> None:
         )
 
 
+def ready(atlas: Service) -> None:
+    """What can be started now, first that on which most other topics rest."""
+    found = atlas.ready(known())
+    with st.container(border=True, key="ready"):
+        st.markdown(f"**Ready to start** :gray[{len(found)}]", help="Everything that these need is known to you.")
+        with st.container(gap=None):
+            for each in found[:READY]:
+                supports = f"&ensp;:small[:gray[{each.supports:,} rest on it]]" if each.supports else ""
+                st.page_link(
+                    "views/topic.py",
+                    label=plain(each.topic.title) + supports,
+                    help=plain(topic_labels()[each.topic.id]),
+                    query_params=query("topic", each.topic.id),
+                )
+        if not found:
+            st.caption("You know everything that can be known here.")
+
+
 def coming(atlas: Service, me: Learner) -> None:
     """How many reviews each of the next days brings."""
     import altair as alt
@@ -159,10 +178,13 @@ def by_section(atlas: Service) -> None:
 
 def lists(me: Learner) -> None:
     """What the learner knows, learns, plans and has noted."""
+    told = [topic_id for topic_id in me.having("known") if me.marks[topic_id].origin == "told"]
+    inferred = [topic_id for topic_id in me.having("known") if me.marks[topic_id].origin == "inferred"]
     entries = {
         "Learning": me.having("learning"),
         "Planned": me.having("planned"),
-        "Known": me.having("known"),
+        "Known": told,
+        "Known, it seems": inferred,
         "Notes": sorted(me.notes),
     }
     tabs = st.tabs([f"{label} ({len(ids)})" for label, ids in entries.items()])
@@ -172,8 +194,10 @@ def lists(me: Learner) -> None:
                 entry(me, label, topic_id)
             if len(ids) > LONGEST_LIST:
                 st.caption(f"and {len(ids) - LONGEST_LIST} more")
-            if not ids:
+            if not ids and label != "Known, it seems":
                 st.caption("Nothing yet. A topic's page has the switch.")
+            elif not ids:
+                st.caption("Nothing yet. A placement infers it from a few answers.")
 
 
 def entry(me: Learner, label: str, topic_id: str) -> None:
@@ -187,6 +211,8 @@ def entry(me: Learner, label: str, topic_id: str) -> None:
             st.markdown(f"{plain(topic_id)} :gray[no longer in the atlas]")
         if label == "Notes":
             st.caption(plain(me.notes[topic_id]))
+        elif (chance := me.marks[topic_id].probability) is not None:
+            st.caption(f"{min(0.99, chance):.0%} sure, from a placement")
     if label != "Notes":
         off.button(
             "Remove",
@@ -257,6 +283,10 @@ def page() -> None:
         lists(me)
         own_data(atlas, me)
     with right:
+        with st.container(border=True, key="placement"):
+            st.page_link("views/place.py", label="Find out what you know", icon=":material/quiz:")
+            st.caption("At most twelve questions about a section; the rest is inferred.")
+        ready(atlas)
         if me.memories:
             coming(atlas, me)
         by_section(atlas)

@@ -2,14 +2,14 @@
 
 import streamlit as st
 
-from graph import Comparison, Topic, nearest_ids
+from graph import Topic, nearest_ids
 from search import QueryRefused
 from service import Service, wire
 from study.learner import Status
 from ui.links import asked_for, query
-from ui.session import guarded, is_ready, keep, label_of, learner, mark, profile, service, topic_labels
-from ui.widgets.plain import cell, plain, prose, table
-from ui.widgets.topic_card import badges, relations
+from ui.session import guarded, is_ready, keep, learner, mark, profile, service, topic_labels
+from ui.widgets.plain import plain, prose
+from ui.widgets.topic_card import badges, comparison_table, relations
 
 STATUS_OF: dict[str, Status] = {"Planned": "planned", "Learning": "learning", "Known": "known"}
 
@@ -72,17 +72,6 @@ def text(topic: Topic) -> None:
         st.caption(f"Facts as of {topic.as_of}.")
 
 
-def comparison_table(atlas: Service, comparison: Comparison) -> None:
-    """A comparison as a table, what the sides share above it and the choice below."""
-    st.markdown(f"**{prose(comparison.question)}**\n\n{prose(comparison.same)}")
-    sides = [atlas.store.topic(side) for side in comparison.between]
-    alike = len({side.title for side in sides}) < len(sides)
-    titles = [plain(label_of(side) if alike else side.title) for side in sides]
-    rows = [[f"**{cell(aspect.name)}**", *map(cell, aspect.values)] for aspect in comparison.aspects]
-    st.markdown(table(["", *titles], rows))
-    st.markdown(f"**Choose.** {prose(comparison.choose)}")
-
-
 def references(atlas: Service, topic: Topic) -> None:
     """The works behind the text."""
     if topic.refs:
@@ -143,6 +132,18 @@ def standing(topic: Topic) -> None:
         st.text_area("Your note", me.notes.get(topic.id, ""), key=text, on_change=noted, height=80, max_chars=10_000)
 
 
+def resting(atlas: Service, topic: Topic) -> None:
+    """How much of each section rests on the topic in the end."""
+    found = atlas.unlocks(topic.id)
+    if not found.supports:
+        return
+    with st.container(border=True, key="resting"):
+        count = len(found.supports)
+        st.markdown(f"**{count} topic{'s rest' if count > 1 else ' rests'} on it in the end**")
+        lines = [f"{plain(atlas.store.topic(each).title)} :gray[{number}]" for each, number in found.by_section.items()]
+        st.markdown("  \n".join(f":small[{line}]" for line in lines))
+
+
 def page() -> None:
     """The page."""
     atlas = service()
@@ -168,6 +169,7 @@ def page() -> None:
         standing(topic)
         with st.container(border=True, key="relations"):
             relations(atlas, topic, "page", go, most=12)
+        resting(atlas, topic)
 
 
 guarded(page)

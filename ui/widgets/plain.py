@@ -30,6 +30,11 @@ def cell(text: str) -> str:
     return prose(" ".join(text.split())).replace("|", "\\|")
 
 
+def formula_cell(text: str) -> str:
+    """A formula between dollars inside a table, where a bar would end the cell."""
+    return " ".join(text.split()).replace(r"\|", r"\Vert ").replace("|", r"\vert ")
+
+
 def table(columns: list[str], rows: list[list[str]]) -> str:
     """A Markdown table of cells that are Markdown already."""
     lines = [columns, ["---"] * len(columns), *rows]

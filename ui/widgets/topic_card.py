@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from graph import Topic
+from graph import Comparison, Topic
+from search import AspectTable
 from service import Service
-from ui.widgets.plain import plain, prose
+from ui.session import label_of
+from ui.widgets.plain import cell, formula_cell, plain, prose, table
 
 
 def badges(service: Service, topic: Topic) -> None:
@@ -31,6 +33,29 @@ def badges(service: Service, topic: Topic) -> None:
 def place_of(topic: Topic) -> str:
     """The titles above a topic, as one line."""
     return " › ".join(topic.title_path[:-1]) or "Section"
+
+
+def comparison_table(atlas: Service, comparison: Comparison) -> None:
+    """A comparison as a table, what the sides share above it and the choice below."""
+    st.markdown(f"**{prose(comparison.question)}**\n\n{prose(comparison.same)}")
+    sides = [atlas.store.topic(side) for side in comparison.between]
+    alike = len({side.title for side in sides}) < len(sides)
+    titles = [plain(label_of(side) if alike else side.title) for side in sides]
+    rows = [[f"**{cell(aspect.name)}**", *map(cell, aspect.values)] for aspect in comparison.aspects]
+    st.markdown(table(["", *titles], rows))
+    st.markdown(f"**Choose.** {prose(comparison.choose)}")
+
+
+def aspect_table(found: AspectTable, titles: list[str]) -> None:
+    """A comparison's rows under the titles of its sides."""
+    rows: list[list[str]] = []
+    for row in found.rows:
+        is_formula = (
+            found.comparison is None and row.aspect == "Formula"
+        )  # where an author writes a dollar, it is money
+        shown = [formula_cell(value) if is_formula else cell(value) for value in row.values]
+        rows.append([f"**{cell(row.aspect)}**", *shown])
+    st.markdown(table(["", *map(plain, titles)], rows))
 
 
 def relations(
