@@ -22,8 +22,9 @@ from service.runs import Run, RunQueue
 
 SMALLEST_TO_PACK = 1_000
 """Bytes from which an answer is compressed."""
-THREADS = 8 * (os.cpu_count() or 1)
-"""Answers that are computed at a time: more would only wait for each other, and for a store on a server some wait."""
+CORES = os.cpu_count() or 1
+THREADS = {"embedded": CORES + 1, "neo4j": 8 * CORES}
+"""Answers that are computed at a time, by store: those from memory take each other's time, those from a server wait."""
 RUNS_GRACE_S = 25
 """Seconds that demo runs under way have to finish when the process is asked to end."""
 
@@ -37,7 +38,7 @@ def create_app(live: LiveService, settings: Settings, public: bool = False) -> F
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncGenerator[None]:
-        to_thread.current_default_thread_limiter().total_tokens = THREADS
+        to_thread.current_default_thread_limiter().total_tokens = THREADS[settings.store]
         await to_thread.run_sync(lambda: live.current().search("warm up"))  # so that no learner waits for the loading
         app.state.runs = RunQueue(live.current, ended)
         try:
