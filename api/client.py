@@ -234,6 +234,11 @@ class Client:
         """Keep how a recall went."""
         return self._send(dict[str, Any], "POST", "/v1/me/review", {"topic": topic, "rating": rating})
 
+    def place(self, topic: str, answers: Mapping[str, bool] | None = None, keep: bool = False) -> doc.Placement:
+        """What the answers so far say about a section, and what to ask next; `keep` marks it."""
+        wanted = {"topic": topic, "answers": dict(answers or {}), "keep": keep}
+        return self._send(doc.Placement, "POST", "/v1/me/placement", wanted)
+
     def history(self) -> list[dict[str, Any]]:
         """Everything that you did, first things first."""
         return self._get(list[dict[str, Any]], "/v1/me/history")

@@ -330,6 +330,32 @@ class Rated(BaseModel, extra="forbid"):
     rating: Literal["again", "hard", "good", "easy"]
 
 
+class Answers(BaseModel, extra="forbid"):
+    """What a learner could answer so far, of a topic and all beneath it."""
+
+    topic: str = Field(max_length=400, examples=["variational-autoencoders"])
+    answers: dict[str, bool] = Field(default={}, max_length=100, description="By id: whether the topic is known")
+    keep: bool = Field(default=False, description="Mark what was found: answers as told, the rest as inferred")
+
+
+class Asked(TopicLine):
+    """The topic that a placement asks about next, with its question."""
+
+    question: str
+
+
+class Placement(BaseModel):
+    """What a placement found so far, and what it asks next."""
+
+    section: str
+    ask: Asked | None = Field(description="Null when it has ended")
+    left: int = Field(description="Questions that are left at most")
+    told: dict[str, bool]
+    inferred: dict[str, float] = Field(description="Topics that follow from the answers, with their chance")
+    unsure: float = Field(description="Topics that may be judged wrongly, expected")
+    chances: dict[str, float] = Field(description="Chance that each topic is known")
+
+
 class Learner(BaseModel, extra="allow"):
     """A learner with marks, notes and memories."""
 

@@ -77,6 +77,20 @@ def enrol(atlas: Atlas, profile: Profile, wanted: doc.Topics) -> dict[str, Any]:
     return wire.learner(atlas, atlas.learners.enrol(profile, ids_of(atlas, wanted.topics)))
 
 
+@router.post("/placement", response_model=doc.Placement)
+def place(atlas: Atlas, profile: Profile, wanted: doc.Answers) -> dict[str, Any]:
+    """Find out with at most twelve questions what you know of a section: send the answers so far, get the next one.
+
+    With `keep` what was found is marked, what you said apart from what follows from it.
+    """
+    root = atlas.find_topic(wanted.topic).topic.id
+    answers = {atlas.store.topic(topic_id).id: known for topic_id, known in wanted.answers.items()}
+    found = atlas.learners.place(atlas.learners.learner(profile), root, answers)
+    if wanted.keep:
+        atlas.learners.keep_placement(profile, root, answers)
+    return wire.placement(atlas, found, answers)
+
+
 @router.get("/history")
 def history(atlas: Atlas, profile: Profile) -> list[dict[str, Any]]:
     """Everything that you did, first things first."""

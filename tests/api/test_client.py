@@ -44,7 +44,8 @@ def test_a_method_for_every_address_and_a_document_for_every_answer(service: Run
             "run_demo": {"demo": "gaussian-kl", "params": {"samples": 1000}}, "runs": {}, "me": {},
             "mark": {"topics": [ELBO], "status": "known"}, "unmark": {"topics": [ELBO]},
             "note": {"topic": ELBO, "text": "mine"}, "due": {}, "enrol": {"topics": [ELBO]},
-            "rate": {"topic": ELBO, "rating": "good"}, "history": {}, "export": {}, "lives": {}, "health": {},
+            "rate": {"topic": ELBO, "rating": "good"}, "place": {"topic": "bert"},
+            "history": {}, "export": {}, "lives": {}, "health": {},
             "metrics": {}, "delete_me": {},
         }  # fmt: skip
 

@@ -74,3 +74,25 @@ def test_one_learner_does_not_see_another(service: Running, built_home: Path) ->
         assert (kurt.get("/v1/me").json()["name"], emmy.get("/v1/me").json()["name"]) == ("kurt", "emmy")
         assert "etag" not in emmy.get("/v1/me").headers
         assert emmy.get("/v1/me").headers["cache-control"] == "no-store"
+
+
+def test_a_placement_asks_at_most_twelve_and_keeps_told_and_inferred_apart(service: Running, built_home: Path) -> None:
+    with learner_of(service, built_home, "noether") as noether:
+        answers: dict[str, bool] = {}
+        body: dict[str, object] = {"topic": "variational-autoencoders", "answers": answers}
+        placed = noether.post("/v1/me/placement", json=body).json()
+        while placed["ask"] is not None:
+            assert placed["ask"]["question"]
+            answers[placed["ask"]["topic"]] = len(answers) % 3 != 2
+            placed = noether.post("/v1/me/placement", json=body).json()
+        assert 0 < len(answers) <= 12
+        assert placed["told"] == answers
+        assert noether.get("/v1/me").json()["marks"] == {}
+        noether.post("/v1/me/placement", json=body | {"keep": True})
+        marks = noether.get("/v1/me").json()["marks"]
+        told = {topic for topic, mark in marks.items() if mark["origin"] == "told"}
+        inferred = {topic for topic, mark in marks.items() if mark["origin"] == "inferred"}
+        assert told == {topic for topic, known in answers.items() if known}
+        assert inferred == set(placed["inferred"])
+        unknown = noether.post("/v1/me/placement", json={"topic": "bert", "answers": {"nowhere": True}})
+        assert unknown.status_code == 404
