@@ -4,11 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
+import anyio
 import httpx
 import psutil
 import pytest
@@ -16,6 +19,14 @@ import pytest
 from service.keys import Key, KeyStore, Scope
 from study.database import sqlite_url
 from tests.conftest import ROOT
+
+Answered = TypeVar("Answered")
+
+
+def in_a_loop_of_its_own(work: Callable[[], Coroutine[Any, Any, Answered]]) -> Answered:
+    """Run asynchronous work in a thread: the browser of other tests may keep a loop running in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(anyio.run, work).result()
 
 
 @dataclass

@@ -13,7 +13,7 @@ import pytest
 from api.client import Client
 from bench.load import ask
 from service import Settings, open_service
-from tests.api.conftest import running
+from tests.api.conftest import in_a_loop_of_its_own, running
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.xdist_group("http")
@@ -56,7 +56,7 @@ def test_a_new_build_and_a_killed_demo_under_load_lose_nothing(built_home: Path,
             assert set(heard.statuses) == {200}
             assert len(heard.seconds) > 10 * CLIENTS
 
-        asyncio.run(everything())
+        in_a_loop_of_its_own(everything)
         assert client.topic(changed).summary.startswith(CHANGED)
         while (seen := client.run(run.id)).state in ("queued", "running"):
             pass

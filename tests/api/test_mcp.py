@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import anyio
 import httpx2
 import pytest
 from mcp import Client, MCPError, StdioServerParameters
@@ -17,7 +16,7 @@ from mcp_types import TextContent, TextResourceContents
 from tokenizers import Tokenizer
 
 from service import Service, Settings, open_service
-from tests.api.conftest import Running
+from tests.api.conftest import Running, in_a_loop_of_its_own
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.xdist_group("http")
@@ -84,7 +83,7 @@ def test_over_standard_input_every_tool_is_listed_and_answers(built_home: Path, 
             assert "prerequisites" in client.instructions
             return {name: text_of(await client.call_tool(name, given)) for name, given in CALLS.items()}
 
-    told = anyio.run(asked)
+    told = in_a_loop_of_its_own(asked)
     assert "scaling-by-sqrt-dk" in told["search"]
     assert "variance" in told["ask"]
     assert "arxiv.org" in told["ask"]
@@ -117,7 +116,7 @@ def test_what_is_longer_than_a_page_goes_on_at_its_cursor(service: Running, atla
             assert "no cursor" in text_of(stale)
         return pages
 
-    pages = anyio.run(read)
+    pages = in_a_loop_of_its_own(read)
     assert len(pages) > 1
     found = atlas.find_topic("multi-head-latent-attention").topic
     from graph import transitive_prerequisites
@@ -149,7 +148,7 @@ def test_an_invalid_call_gets_an_error_that_says_what_is_wrong(
             assert result.is_error
             return text_of(result)
 
-    assert says.lower() in anyio.run(call).lower()
+    assert says.lower() in in_a_loop_of_its_own(call).lower()
 
 
 def test_over_http_demos_are_run_by_who_may_and_progress_is_told(service: Running) -> None:
@@ -172,7 +171,7 @@ def test_over_http_demos_are_run_by_who_may_and_progress_is_told(service: Runnin
             await run(runner, demo="gaussian-kl", preset="nothing"),
         ]
 
-    refused, done, misspelt, no_preset = anyio.run(runs)
+    refused, done, misspelt, no_preset = in_a_loop_of_its_own(runs)
     assert (refused[0], "has not the scope run-demos" in refused[1]) == (True, True)
     assert (done[0], "## Claims, checked in this run" in done[1]) == (False, True)
     assert seen == sorted(seen)
@@ -201,7 +200,7 @@ def test_topics_are_resources_and_prompts_hold_their_topic(service: Running, atl
             assert "the KL divergence" in content.text
             assert atlas.store.topic(ELBO).summary in content.text
 
-    anyio.run(read)
+    in_a_loop_of_its_own(read)
 
 
 def test_a_revoked_key_is_refused_over_mcp_too(service: Running) -> None:

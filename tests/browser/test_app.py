@@ -279,6 +279,7 @@ def test_on_a_narrow_screen_the_lists_come_first_and_the_picture_unfolds(visitor
     fold.click()
     expect(canvas).to_be_visible()
     expect(fold).to_have_attribute("aria-expanded", "true")
+    graph(page)
     click_node(page, PARENT)
     inspected(page, "Training Objectives")
     expect(canvas).to_be_visible()
