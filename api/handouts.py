@@ -1,6 +1,5 @@
 """A study path as it was asked for: fitted to a time, laid out over days, as JSON or as a hand-out."""
 
-from itertools import islice
 from typing import Any
 
 from api import documents as doc
@@ -46,6 +45,4 @@ def _times(wanted: doc.PathGoals, dated: bool) -> StudyTimes | None:
     if wanted.minutes is None and not dated:
         return None
     times = StudyTimes(wanted.start, wanted.minutes or 45, frozenset(wanted.weekdays), wanted.until)
-    if wanted.days is None:
-        return times
-    return StudyTimes(times.start, times.minutes, times.weekdays, list(islice(times.dates(), wanted.days))[-1])
+    return times if wanted.days is None else times.lasting(wanted.days)

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from api import documents as doc
 from api.access import Asking, profile_of
-from api.routes import TOLD, Atlas
-from service import Service, audit, wire
+from api.routes import TOLD, Atlas, ids_of
+from service import audit, wire
 
 router = APIRouter(prefix="/v1/me", tags=["progress"], responses=TOLD)
 
@@ -18,11 +18,6 @@ async def _profile(caller: Asking) -> str:
 
 
 Profile = Annotated[str, Depends(_profile)]
-
-
-def ids_of(atlas: Service, names: list[str]) -> list[str]:
-    """Topics that were named by id, by the end of it, or by words."""
-    return [atlas.find_topic(name).topic.id for name in names]
 
 
 @router.get("", response_model=doc.Learner)

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from api import mcp_texts as texts
 from api.access import Caller
+from api.routes import ids_of
 from graph import AtlasError, TopicNotFound, transitive_prerequisites
 from search import Filters
 from search.comparison import built_table
@@ -136,7 +137,7 @@ def _add_tools(server: MCPServer[Any], live: LiveService) -> None:
 
         with _told():
             atlas = live.current()
-            reach, have = ([atlas.find_topic(name).topic.id for name in names] for names in (goals, known))
+            reach, have = ids_of(atlas, goals), ids_of(atlas, known)
             return paged(path_markdown(atlas.path(reach, have, thorough), atlas.store, minutes), cursor, atlas)
 
     _ = search, ask, topic, prerequisites, compare, path  # the server holds them

@@ -60,6 +60,16 @@ Text = Annotated[str, Query(min_length=1, max_length=1000)]
 After = Annotated[str | None, Query(max_length=400, description="The topic asked about before, for a follow-up")]
 
 
+def ids_of(atlas: Service, names: Sequence[str]) -> list[str]:
+    """The ids of topics that were named by id, by the end of it, or by words. Raises TopicNotFound."""
+    return [atlas.find_topic(name).topic.id for name in names]
+
+
+def known_ids(atlas: Service, topic_ids: Iterable[str]) -> list[str]:
+    """The same ids, each of which the atlas has. Raises TopicNotFound."""
+    return [atlas.store.topic(topic_id).id for topic_id in topic_ids]
+
+
 @router.get("/topics", tags=["topics"])
 def topics(
     atlas: Atlas,
@@ -211,8 +221,8 @@ def plan(
     """
     from api.handouts import handout  # with all that plans and prints, which a search need not load
 
-    goals = [atlas.find_topic(goal).topic.id for goal in wanted.goals]
-    known = [atlas.store.topic(topic_id).id for topic_id in wanted.known]
+    goals = ids_of(atlas, wanted.goals)
+    known = known_ids(atlas, wanted.known)
     if wanted.mine:
         known += atlas.learners.known(profile_of(caller))
     made = handout(atlas, atlas.path(goals, known, wanted.thorough), wanted, form)
@@ -222,8 +232,8 @@ def plan(
 @router.post("/ready", tags=["study"], response_model=list[doc.ReadyTopic])
 def startable(atlas: Atlas, wanted: doc.ReadyWanted) -> list[dict[str, Any]]:
     """What can be started now, what most others rest on first; with goals only what is on the way to them."""
-    known = [atlas.store.topic(topic_id).id for topic_id in wanted.known]
-    goals = [atlas.find_topic(goal).topic.id for goal in wanted.goals]
+    known = known_ids(atlas, wanted.known)
+    goals = ids_of(atlas, wanted.goals)
     return [wire.ready(each) for each in atlas.ready(known, goals)[:200]]
 
 
@@ -238,7 +248,7 @@ def syllabus(atlas: Atlas, wanted: doc.Syllabus) -> dict[str, Any]:
     """What a syllabus covers, what it lacks, what it teaches too early, and a repaired order."""
     from study import syllabus_json
 
-    known = [atlas.store.topic(topic_id).id for topic_id in wanted.known]
+    known = known_ids(atlas, wanted.known)
     return syllabus_json(atlas.syllabus(wanted.text, known))
 
 

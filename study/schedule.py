@@ -1,8 +1,9 @@
 """Laying a study path out over days."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from itertools import islice
 
 from study.errors import TooLittleTime
 from study.path import Step, StudyPath
@@ -50,6 +51,10 @@ class StudyTimes:
             if day.weekday() in self.weekdays:
                 yield day
             day += timedelta(days=1)
+
+    def lasting(self, days: int) -> "StudyTimes":
+        """The same, ending with so many days of study."""
+        return replace(self, end=list(islice(self.dates(), days))[-1])
 
     @property
     def total(self) -> int | None:

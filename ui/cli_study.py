@@ -156,8 +156,6 @@ def _time(
     dated: bool,
 ) -> Time:
     """What the options say about time. Raises BadParameter where they contradict each other or lack the minutes."""
-    from itertools import islice
-
     from study import StudyTimes
 
     if sum(each is not None for each in (until, days, total)) > 1:
@@ -172,7 +170,7 @@ def _time(
         return Time(None, total)
     times = StudyTimes(first, minutes or 45, _weekdays(on), last)
     if days is not None:
-        times = StudyTimes(first, times.minutes, times.weekdays, list(islice(times.dates(), days))[-1])
+        times = times.lasting(days)
     return Time(times, total if times.total is None else times.total)
 
 
